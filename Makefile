@@ -1,0 +1,48 @@
+# What a person would type. Everything longer lives in xtask, bench/run.mjs and conformance/run.mjs.
+
+PORT ?= 7117
+SUITE ?= isolates
+ZIG_PIP = crates/isolate/guest/requirements.txt
+
+.PHONY: up build setup image test lint licences conformance bench soak fuzz clean
+
+up: build ## build and start a node on http://127.0.0.1:$(PORT)
+	target/release/skep up --listen 127.0.0.1:$(PORT)
+
+# Always the whole workspace: cargo then compiles every dependency with one set of features, once.
+build: image ## the skep binary, in target/release
+	cargo build --release --locked --workspace
+
+setup: target/zig/.installed crates/isolate/guest/node_modules/.package-lock.json ## what the build needs beyond Rust, Node and Python
+
+target/zig/.installed: $(ZIG_PIP)
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade --target target/zig -r $(ZIG_PIP)
+	touch $@
+
+crates/isolate/guest/node_modules/.package-lock.json: crates/isolate/guest/package-lock.json
+	cd crates/isolate/guest && npm ci --no-audit --no-fund
+
+image: setup ## the frozen guest, in target/image
+	cargo build --release --locked --workspace
+	target/release/xtask image
+
+test: build lint ## everything that CI runs
+	cargo test --release --locked --workspace
+	cd conformance && npm ci --no-audit --no-fund && node run.mjs
+
+lint: image ## formatting, clippy, types
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cd crates/isolate/guest && npx tsc --noEmit
+
+licences: ## licences and advisories of every dependency
+	cargo deny --locked check licenses bans sources
+
+bench: build ## make bench SUITE=isolates
+	cd bench && npm ci --no-audit --no-fund && node run.mjs $(SUITE)
+
+soak: image ## long runs: churn, fuzzing by properties
+	PROPTEST_CASES=100000 cargo test --release --locked -p skep-isolate -- --include-ignored
+
+clean:
+	rm -rf target

@@ -1,0 +1,53 @@
+/** Request (Fetch §5.4). */
+const R = (...a) => new Request(...a);
+
+export const cases = {
+  "defaults": [() => { const r = R("http://a/b?c#d"); return [r.method, r.url, r.body, r.bodyUsed, r.redirect, r.headers instanceof Headers, r.signal instanceof AbortSignal]; }],
+  "url is normalised": [() => R("HTTP://A.com:80/x/../y").url, "http://a.com/y"],
+  "fragment is kept in url": [() => R("http://a/#f").url],
+  "relative URLs are refused": [(t) => t.error(() => R("/x")), "TypeError"],
+  "credentials in URL": [(t) => t.error(() => R("http://u:p@a/").url)],
+  "methods are upper-cased when known": [() => ["get", "post", "Put", "delete", "head", "options", "patch", "Custom"].map((method) => { try { return R("http://a", { method }).method; } catch (e) { return e.name; } })],
+  "forbidden methods": [(t) => t.each(["CONNECT", "TRACE", "TRACK", "connect"], (method) => R("http://a", { method }).method)],
+  "bad method token": [(t) => t.each(["", "A B", "GE\nT", "é"], (method) => R("http://a", { method }).method), Array(4).fill("TypeError")],
+  "GET and HEAD take no body": [(t) => [t.error(() => R("http://a", { body: "x" })), t.error(() => R("http://a", { method: "HEAD", body: "x" })), t.error(() => R("http://a", { body: null }).method)], ["TypeError", "TypeError", { ok: "GET" }]],
+  "content types by body": [async () => {
+    const types = [];
+    for (const body of ["s", new URLSearchParams("a=1"), new Blob(["x"], { type: "image/PNG" }), new Blob(["x"]), new Uint8Array(1), new ArrayBuffer(1), new ReadableStream({ start(c) { c.close(); } })]) types.push(R("http://a", { method: "POST", body, duplex: "half" }).headers.get("content-type"));
+    return types;
+  }, ["text/plain;charset=UTF-8", "application/x-www-form-urlencoded;charset=UTF-8", "image/png", null, null, null, null]],
+  "content type given wins": [() => R("http://a", { method: "POST", body: "x", headers: { "content-type": "a/b" } }).headers.get("content-type"), "a/b"],
+  "FormData content type has a boundary": [() => /^multipart\/form-data; ?boundary=.{8,}$/.test(R("http://a", { method: "POST", body: new FormData() }).headers.get("content-type")), true],
+  "bodies read as text": [async () => { const out = []; for (const body of ["é", new URLSearchParams("a=é"), new Blob(["bl", "ob"]), new Uint8Array([104, 105]), new Uint8Array([1, 104, 105]).subarray(1), new DataView(new Uint8Array([79, 75]).buffer), 12, true, { toString: () => "obj" }]) out.push(await R("http://a", { method: "POST", body }).text()); return out; }, ["é", "a=%C3%A9", "blob", "hi", "hi", "OK", "12", "true", "obj"]],
+  "from a Request copies": [async () => { const a = R("http://a/x", { method: "POST", body: "hi", headers: { x: "1" }, redirect: "manual" }); const b = R(a); return [b.url, b.method, b.headers.get("x"), b.redirect, await b.text(), a.bodyUsed]; }, ["http://a/x", "POST", "1", "manual", "hi", true]],
+  "init overrides": [async () => { const a = R("http://a/x", { method: "POST", body: "hi", headers: { x: "1" } }); const b = R(a, { method: "PUT", body: "yo", headers: { y: "2" } }); return [b.method, [...b.headers], await b.text(), a.bodyUsed]; }],
+  "a Request as init with another URL": [async () => { const a = R("http://a/x", { method: "POST", body: "hi", headers: { x: "1" } }); const b = R("http://b/", a); return [b.url, b.method, b.headers.get("x"), await b.text()]; }],
+  "used body cannot be copied": [async (t) => { const a = R("http://a", { method: "POST", body: "x" }); await a.text(); return [a.bodyUsed, t.error(() => R(a)), t.error(() => a.clone())]; }, [true, "TypeError", "TypeError"]],
+  "clone gives both bodies": [async () => { const a = R("http://a", { method: "POST", body: "same", headers: { x: "1" } }); const b = a.clone(); return [await a.text(), await b.text(), b.headers.get("x"), b.headers === a.headers]; }, ["same", "same", "1", false]],
+  "clone of a stream body": [async () => { const a = R("http://a", { method: "POST", body: new Blob(["st", "ream"]).stream(), duplex: "half" }); const b = a.clone(); return [await b.text(), await a.text()]; }, ["stream", "stream"]],
+  "reading twice": [async (t) => { const r = R("http://a", { method: "POST", body: "x" }); await r.text(); return t.error(r.json()); }, "TypeError"],
+  "empty body can be read again and again": [async () => { const r = R("http://a"); return [await r.text(), await r.text(), r.bodyUsed, (await r.arrayBuffer()).byteLength]; }, ["", "", false, 0]],
+  "json of nothing": [(t) => t.error(R("http://a").json()), "SyntaxError"],
+  "json": [async () => R("http://a", { method: "POST", body: '{"a":[1,"é"]}' }).json(), { a: [1, "é"] }],
+  "json with a byte order mark": [async (t) => t.error(R("http://a", { method: "POST", body: new Uint8Array([0xef, 0xbb, 0xbf, 0x31]) }).json()), { ok: 1 }],
+  "text drops a byte order mark": [async () => R("http://a", { method: "POST", body: new Uint8Array([0xef, 0xbb, 0xbf, 0x31]) }).text(), "1"],
+  "invalid UTF-8 is replaced": [async () => R("http://a", { method: "POST", body: new Uint8Array([0x61, 0xff, 0xe2, 0x82]) }).text(), "a\ufffd\ufffd"],
+  "blob has the content type": [async () => { const b = await R("http://a", { method: "POST", body: "x", headers: { "content-type": "Text/HTML; Charset=X" } }).blob(); return [b.type, b.size]; }],
+  "bytes": [async () => { const b = await R("http://a", { method: "POST", body: "hi" }).bytes(); return [b.constructor.name, [...b]]; }, ["Uint8Array", [104, 105]]],
+  "body is a stream once touched": [async (t) => { const r = R("http://a", { method: "POST", body: "hi" }); const s = r.body; return [s instanceof ReadableStream, s === r.body, r.bodyUsed, new TextDecoder().decode((await t.chunks(s))[0]), r.bodyUsed]; }, [true, true, false, "hi", true]],
+  "a locked body cannot be read": [(t) => { const r = R("http://a", { method: "POST", body: "hi" }); r.body.getReader(); return t.error(r.text()); }, "TypeError"],
+  "signal follows": [() => { const c = new AbortController(); const r = R("http://a", { signal: c.signal }); const before = r.signal.aborted; c.abort("why"); return [before, r.signal.aborted, r.signal.reason]; }, [false, true, "why"]],
+  "signal null detaches": [() => { const c = new AbortController(); const r = R(R("http://a", { signal: c.signal }), { signal: null }); c.abort(); return r.signal?.aborted ?? null; }],
+  "bad signal": [(t) => t.error(() => R("http://a", { signal: {} })), "TypeError"],
+  "redirect values": [(t) => t.each(["follow", "manual", "error", "nope"], (redirect) => R("http://a", { redirect }).redirect)],
+  "stream body needs duplex": [(t) => t.error(() => R("http://a", { method: "POST", body: new ReadableStream() }).method)],
+  "browser-only options": [(t) => t.each([{ mode: "cors" }, { credentials: "include" }, { cache: "no-store" }, { cache: "reload" }, { integrity: "x" }, { keepalive: true }, { referrer: "http://x" }], (init) => { const r = R("http://a", init); return [r.mode, r.credentials, r.cache, r.integrity, r.keepalive, r.referrer].map(String); })],
+  "headers object is live but own": [() => { const h = new Headers({ a: "1" }); const r = R("http://a", { headers: h }); h.set("a", "2"); r.headers.set("b", "3"); return [...r.headers]; }, [["a", "1"], ["b", "3"]]],
+  "url argument as URL and as stringable": [() => [R(new URL("http://a/x")).url, R({ toString: () => "http://o/" }).url], ["http://a/x", "http://o/"]],
+  "cf is kept": [() => { const r = R("http://a", { cf: { x: [1] } }); return [r.cf, R(r).cf, r.clone().cf]; }],
+  "tag and members": [(t) => [Object.prototype.toString.call(R("http://a")), t.error(() => Request("http://a")), t.error(() => R()), t.error(() => Object.getOwnPropertyDescriptor(Request.prototype, "url").get.call({}))], ["[object Request]", "TypeError", "TypeError", "TypeError"]],
+  "properties are read-only": [(t) => { const r = R("http://a"); return [t.error(() => { r.url = "x"; }), t.error(() => { r.method = "x"; }), r.url]; }],
+  "formData of urlencoded": [async () => [...(await R("http://a", { method: "POST", body: new URLSearchParams("a=1&b=%26") }).formData())], [["a", "1"], ["b", "&"]]],
+  "formData without a type": [(t) => t.error(R("http://a", { method: "POST", body: "a=1" }).formData()), "TypeError"],
+  "subclass": [() => { class Mine extends Request { get twice() { return this.url + this.url; } } const m = new Mine("http://a"); return [m.twice, m instanceof Request, m.constructor.name]; }, ["http://a/http://a/", true, "Mine"]],
+};

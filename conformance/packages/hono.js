@@ -1,0 +1,50 @@
+/** hono, unmodified: routing, middleware, validation, cookies, JWT, streaming, SSE, RPC client. */
+import { Hono } from "hono";
+import { basicAuth } from "hono/basic-auth";
+import { bearerAuth } from "hono/bearer-auth";
+import { bodyLimit } from "hono/body-limit";
+import { compress } from "hono/compress";
+import { getCookie, setCookie, setSignedCookie, getSignedCookie } from "hono/cookie";
+import { cors } from "hono/cors";
+import { etag } from "hono/etag";
+import { html } from "hono/html";
+import { HTTPException } from "hono/http-exception";
+import { jwt, sign, verify } from "hono/jwt";
+import { logger } from "hono/logger";
+import { requestId } from "hono/request-id";
+import { secureHeaders } from "hono/secure-headers";
+import { stream, streamSSE, streamText } from "hono/streaming";
+import { timeout } from "hono/timeout";
+import { validator } from "hono/validator";
+import { hc } from "hono/client";
+import { RegExpRouter } from "hono/router/reg-exp-router";
+import { TrieRouter } from "hono/router/trie-router";
+import { contextStorage, getContext } from "hono/context-storage";
+import { createMiddleware } from "hono/factory";
+
+const show = async (r) => ({ status: r.status, body: await r.text(), headers: [...r.headers].filter(([k]) => k !== "x-request-id") });
+const ask = async (app, path, init, env) => show(await app.request(path, init, env));
+
+export const cases = {
+  "routes, params, query": [async () => { const app = new Hono(); app.get("/u/:id{[0-9]+}/:rest?", (c) => c.json({ p: c.req.param(), q: c.req.query(), qs: c.req.queries("a") })); app.get("/w/*", (c) => c.text(c.req.path)); return [await ask(app, "/u/12?a=1&a=2"), await ask(app, "/u/12/x"), await ask(app, "/u/x"), await ask(app, "/w/a/b")]; }],
+  "methods and groups": [async () => { const api = new Hono(); api.post("/item", (c) => c.text("made", 201)); api.on(["PUT", "PURGE"], "/item", (c) => c.text(c.req.method)); const app = new Hono().basePath("/v1").route("/api", api); return [await ask(app, "/v1/api/item", { method: "POST" }), await ask(app, "/v1/api/item", { method: "PURGE" }), await ask(app, "/v1/api/item")]; }],
+  "middleware order": [async () => { const app = new Hono(); const o = []; app.use(async (c, next) => { o.push(1); await next(); o.push(4); c.header("x-after", "yes"); }); app.use("/a/*", async (c, next) => { o.push(2); await next(); o.push(3); }); app.get("/a/b", (c) => c.text("x")); return [await ask(app, "/a/b"), o]; }],
+  "errors": [async () => { const app = new Hono(); app.get("/http", () => { throw new HTTPException(403, { message: "no" }); }); app.get("/any", () => { throw new Error("any"); }); app.onError((e, c) => (e instanceof HTTPException ? e.getResponse() : c.text("caught " + e.message, 500))); app.notFound((c) => c.text("nf", 404)); return [await ask(app, "/http"), await ask(app, "/any"), await ask(app, "/zz")]; }],
+  "bodies": [async () => { const app = new Hono(); app.post("/json", async (c) => c.json(await c.req.json())); app.post("/form", async (c) => { const b = await c.req.parseBody({ all: true }); return c.json({ a: b.a, f: [b.f.name, await b.f.text()] }); }); const f = new FormData(); f.append("a", "1"); f.append("a", "2"); f.append("f", new File(["x"], "n.txt")); return [(await ask(app, "/json", { method: "POST", body: '{"a":[1]}', headers: { "content-type": "application/json" } })).body, (await ask(app, "/form", { method: "POST", body: f })).body]; }],
+  "cookies": [async () => { const app = new Hono(); app.get("/", async (c) => { setCookie(c, "a", "1 é", { path: "/", httpOnly: true, maxAge: 10, sameSite: "Lax" }); await setSignedCookie(c, "s", "v", "secret"); return c.json(getCookie(c)); }); app.get("/s", async (c) => c.json([await getSignedCookie(c, "secret", "s")])); const r = await app.request("/", { headers: { cookie: "x=1; y=%20z" } }); const signed = r.headers.getSetCookie()[1].split(";")[0]; return [r.headers.getSetCookie(), await r.text(), (await ask(app, "/s", { headers: { cookie: signed } })).body, (await ask(app, "/s", { headers: { cookie: signed.slice(0, -6) + "AAAA%3D" } })).body]; }],
+  "JWT": [async () => { const token = await sign({ sub: "u", exp: 4102444800 }, "secret", "HS256"); const app = new Hono(); app.use("/a/*", jwt({ secret: "secret", alg: "HS256" })); app.get("/a/me", (c) => c.json(c.get("jwtPayload"))); return [token, await verify(token, "secret", "HS256"), (await ask(app, "/a/me", { headers: { authorization: `Bearer ${token}` } })).body, (await ask(app, "/a/me", { headers: { authorization: `Bearer ${token}x` } })).status, (await ask(app, "/a/me")).status]; }],
+  "JWT by ES256 and EdDSA": [async (t) => { const k = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]); const jwk = await crypto.subtle.exportKey("jwk", k.privateKey); const pub = await crypto.subtle.exportKey("jwk", k.publicKey); const token = await sign({ a: 1 }, { ...jwk, alg: "ES256" }, "ES256"); return (await verify(token, { ...pub, alg: "ES256" }, "ES256")).a; }, 1],
+  "basic and bearer auth": [async () => { const app = new Hono(); app.use("/b", basicAuth({ username: "u", password: "p" })); app.use("/t", bearerAuth({ token: "tok" })); app.all("*", (c) => c.text("in")); const h = (authorization) => ({ headers: { authorization } }); return [await ask(app, "/b", h("Basic " + btoa("u:p"))), await ask(app, "/b", h("Basic " + btoa("u:x"))), await ask(app, "/t", h("Bearer tok")), await ask(app, "/t", h("Bearer no")), await ask(app, "/t")]; }],
+  "cors": [async () => { const app = new Hono(); app.use(cors({ origin: ["https://a.com"], credentials: true, maxAge: 5 })); app.get("/", (c) => c.text("x")); return [await ask(app, "/", { headers: { origin: "https://a.com" } }), await ask(app, "/", { method: "OPTIONS", headers: { origin: "https://a.com", "access-control-request-method": "PUT" } })]; }],
+  "etag, secure headers, request id, logger": [async () => { const app = new Hono(); const lines = []; app.use(logger((l) => lines.push(l.replace(/\d+m?s/, "T")))); app.use(requestId()); app.use(secureHeaders()); app.use(etag()); app.get("/", (c) => c.text("tagged")); const a = await app.request("/"); const tag = a.headers.get("etag"); return [tag, a.headers.get("x-request-id").length, a.headers.get("x-frame-options"), (await app.request("/", { headers: { "if-none-match": tag } })).status, lines.length]; }],
+  "body limit and timeout": [async () => { const app = new Hono(); app.post("/", bodyLimit({ maxSize: 3 }), async (c) => c.text(await c.req.text())); app.get("/slow", timeout(5), async (c) => { await scheduler.wait(100); return c.text("x"); }); return [(await ask(app, "/", { method: "POST", body: "abc" })).status, (await ask(app, "/", { method: "POST", body: "abcd", headers: { "content-length": "4" } })).status, (await ask(app, "/slow")).status]; }],
+  "compress": [async () => { const app = new Hono(); app.use(compress()); app.get("/", (c) => c.text("z".repeat(5000))); const r = await app.request("/", { headers: { "accept-encoding": "gzip" } }); const e = r.headers.get("content-encoding"); return [e, (await new Response(r.body.pipeThrough(new DecompressionStream("gzip"))).text()).length]; }],
+  "streams": [async () => { const app = new Hono(); app.get("/s", (c) => stream(c, async (s) => { await s.write("a"); await s.sleep(1); await s.write(new Uint8Array([98])); await s.pipe(new Blob(["c"]).stream()); })); app.get("/t", (c) => streamText(c, async (s) => { await s.writeln("line"); await s.write("end"); })); app.get("/e", (c) => streamSSE(c, async (s) => { await s.writeSSE({ data: "one\ntwo", event: "e", id: "1" }); await s.writeSSE({ data: "x", retry: 5 }); })); return [await ask(app, "/s"), await ask(app, "/t"), await ask(app, "/e")]; }],
+  "validator": [async () => { const app = new Hono(); app.post("/", validator("json", (v, c) => (typeof v.a === "number" ? v : c.text("bad", 400))), (c) => c.json(c.req.valid("json"))); const h = { "content-type": "application/json" }; return [await ask(app, "/", { method: "POST", body: '{"a":1}', headers: h }), await ask(app, "/", { method: "POST", body: '{"a":"x"}', headers: h }), (await ask(app, "/", { method: "POST", body: "{", headers: h })).status]; }],
+  "html escapes": [async () => { const app = new Hono(); app.get("/", (c) => c.html(html`<p>${"<&\"'>"}${[1, html`<b>x</b>`]}</p>`)); return ask(app, "/"); }],
+  "client": [async () => { const app = new Hono().get("/x/:id", (c) => c.json({ id: c.req.param("id"), q: c.req.query("q") })).post("/y", async (c) => c.json(await c.req.json())); const client = hc("http://h", { fetch: (u, i) => app.request(u, i) }); return [await (await client.x[":id"].$get({ param: { id: "é1" }, query: { q: "a b" } })).json(), client.x[":id"].$url({ param: { id: "7" } }).href, await (await client.y.$post({ json: { a: 1 } })).json()]; }],
+  "context storage": [async () => { const app = new Hono(); app.use(contextStorage()); app.use(createMiddleware(async (c, next) => { c.set("v", "stored"); await next(); })); const deep = async () => { await null; return getContext().get("v"); }; app.get("/", async (c) => c.text(await deep())); return ask(app, "/"); }],
+  "routers": [async () => Promise.all([RegExpRouter, TrieRouter].map(async (R) => { const app = new Hono({ router: new R() }); for (let i = 0; i < 50; i++) app.get(`/r${i}/:a/x/:b`, (c) => c.json([i, c.req.param()])); return JSON.parse((await ask(app, "/r33/p/x/q")).body); })), [[33, { a: "p", b: "q" }], [33, { a: "p", b: "q" }]]],
+  "env and execution context": [async (t) => { const app = new Hono(); app.get("/", (c) => { c.executionCtx.waitUntil(Promise.resolve()); return c.json([c.env.TEXT, typeof c.executionCtx.passThroughOnException]); }); return (await app.request("/", {}, t.env, t.ctx)).json(); }, ["text binding", "function"]],
+  "behind the server": { serve: (() => { const app = new Hono(); app.all("*", async (c) => c.json({ m: c.req.method, h: c.req.header("x-a"), b: await c.req.text() }, 202)); return (q, env, ctx) => app.fetch(q, env, ctx); })(), send: { method: "POST", headers: { "x-a": "1" }, body: "through" } },
+};

@@ -1,0 +1,16 @@
+/** itty-router, unmodified. */
+import { AutoRouter, IttyRouter, Router, cors, error, json, status, text, withContent, withCookies, withParams, StatusError, html } from "itty-router";
+const ask = async (router, path, init, ...more) => { const r = await router.fetch(new Request("http://h" + path, init), ...more); return r && { status: r.status, type: r.headers.get("content-type"), body: await r.text() }; };
+
+export const cases = {
+  "AutoRouter": [async () => { const r = AutoRouter(); r.get("/j/:id", ({ id, query }) => ({ id, query })).get("/t", () => "text").get("/a", async () => [1]); return [await ask(r, "/j/5?a=1&a=2"), await ask(r, "/t"), await ask(r, "/a"), await ask(r, "/none")]; }],
+  "thrown errors": [async () => { const r = AutoRouter(); r.get("/s", () => { throw new StatusError(418, { error: "tea", x: 1 }); }).get("/e", () => { throw new Error("plain"); }).get("/err", () => error(400, "bad")); return [await ask(r, "/s"), await ask(r, "/e"), await ask(r, "/err")]; }],
+  "route shapes": [async () => { const r = IttyRouter(); for (const p of ["/a/:x?", "/b/*", "/c/:rest+", "/d.:ext", "/e/:f.:g"]) r.get(p, ({ params, route }) => json({ params, route })); const out = []; for (const p of ["/a", "/a/1", "/b/x/y", "/c/1/2/3", "/d.json", "/e/n.txt", "/none"]) out.push((await ask(r, p))?.body ?? null); return out; }],
+  "middleware": [async () => { const r = Router({ before: [withParams, withCookies], finally: [json] }); r.all("*", (q) => { q.seen = true; }).get("/:id", ({ id, cookies, seen }) => ({ id, cookies, seen })); return ask(r, "/7", { headers: { cookie: "a=1; b=2" } }); }],
+  "withContent": [async () => { const r = AutoRouter(); r.post("/", withContent, ({ content }) => (content instanceof FormData ? [...content] : content)); const f = new FormData(); f.set("a", "b"); return [await ask(r, "/", { method: "POST", body: '{"x":1}', headers: { "content-type": "application/json" } }), await ask(r, "/", { method: "POST", body: "plain" }), await ask(r, "/", { method: "POST", body: f })]; }],
+  "nested": [async () => { const child = AutoRouter({ base: "/api" }); child.get("/x", () => ({ child: true })); const r = AutoRouter(); r.all("/api/*", child.fetch); return ask(r, "/api/x"); }],
+  "cors": [async () => { const { preflight, corsify } = cors({ origin: "https://a.com", allowMethods: "GET" }); const r = AutoRouter({ before: [preflight], finally: [corsify] }); r.get("/", () => ({})); const show = (x) => [x.status, [...x.headers]]; return [show(await r.fetch(new Request("http://h/", { method: "OPTIONS", headers: { origin: "https://a.com" } }))), show(await r.fetch(new Request("http://h/", { headers: { origin: "https://a.com" } })))]; }],
+  "extra arguments": [async () => { const r = AutoRouter(); r.get("/", (q, env, ctx) => ({ env, ctx })); return (await ask(r, "/", {}, { E: 1 }, { c: 2 })).body; }],
+  "formatters": [async () => { const out = []; for (const x of [json({ a: 1 }, { status: 201 }), text("t"), html("<p>"), status(204), error(404)]) out.push([x.status, x.headers.get("content-type"), await x.text()]); return out; }],
+  "proxied verbs": [async () => { const r = IttyRouter(); r.purge("/", ({ method }) => text(method)); return [await ask(r, "/", { method: "PURGE" }), r.routes.length]; }],
+};

@@ -1,0 +1,26 @@
+/** zod, unmodified: parsing, errors, transforms, JSON Schema. */
+import { z } from "zod";
+import * as mini from "zod/mini";
+const run = (schema, ...xs) => xs.map((x) => { const r = schema.safeParse(x); return r.success ? { ok: r.data } : r.error.issues.map((i) => [i.code, i.path.join("."), i.message]); });
+
+export const cases = {
+  "object": [() => run(z.object({ a: z.string(), b: z.number().optional(), c: z.boolean().default(true) }), { a: "x" }, { a: 1, b: "y" }, null, { a: "x", extra: 1 })],
+  "strict, loose, catchall, partial, pick, extend": [() => { const o = z.object({ a: z.string(), b: z.number() }); return [run(o.strict(), { a: "", b: 1, c: 2 }), run(z.looseObject({ a: z.string() }), { a: "", z: 1 }), run(o.catchall(z.string()), { a: "", b: 1, c: 5 }), run(o.partial(), {}), run(o.pick({ a: true }), { a: "x" }), run(o.extend({ d: z.literal("d") }), { a: "", b: 1, d: "e" })]; }],
+  "string formats": [() => [[z.email(), "a@b.co", "nope"], [z.url(), "http://a.b", "x"], [z.uuid(), "123e4567-e89b-42d3-a456-426614174000", "x"], [z.iso.datetime(), "2024-01-01T00:00:00Z", "2024-01-01"], [z.iso.date(), "2024-02-29", "2023-02-29"], [z.ipv4(), "1.2.3.4", "256.1.1.1"], [z.ipv6(), "::1", "x"], [z.base64(), "aGk=", "a"], [z.jwt(), "a.b.c", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.x"], [z.cuid2(), "tz4a98xxat96iws9zmbrgj3a", "-"], [z.emoji(), "😀", "a"], [z.cidrv4(), "10.0.0.0/8", "10/8"]].map(([s, ...x]) => run(s, ...x))],
+  "string checks and transforms": [() => [run(z.string().min(2).max(3).regex(/^[a-z]+$/), "ab", "a", "abcd", "A1"), run(z.string().trim().toLowerCase(), "  AbC "), run(z.string().startsWith("a").endsWith("z").includes("m"), "amz", "b")]],
+  "numbers": [() => [run(z.number().int().positive().multipleOf(5), 10, 1.5, -5, 7, NaN), run(z.int32(), 2 ** 31, 5), run(z.coerce.number(), "12", "x"), run(z.bigint().min(5n), 4n, 6n)]],
+  "dates, coercion, booleans": [() => [run(z.date().min(new Date(5)), new Date(3), new Date(7), "x"), run(z.coerce.date(), 0), run(z.coerce.boolean(), "", "x"), run(z.stringbool(), "yes", "off", "maybe")]],
+  "unions": [() => [run(z.union([z.string(), z.number()]), 1, true), run(z.discriminatedUnion("t", [z.object({ t: z.literal("a"), x: z.string() }), z.object({ t: z.literal("b"), y: z.number() })]), { t: "a", x: "1" }, { t: "b", y: "z" }, { t: "c" })]],
+  "arrays, tuples, records, maps, sets": [() => [run(z.array(z.number()).min(1).max(2), [], [1, 2, 3], ["x"]), run(z.tuple([z.string(), z.number()]).rest(z.boolean()), ["a", 1, true], ["a"], ["a", 1, 2]), run(z.record(z.string(), z.number()), { a: 1 }, { a: "x" }), run(z.map(z.string(), z.number()), new Map([["a", 1]]), new Map([[1, "a"]])), run(z.set(z.number()), new Set([1]), new Set(["x"]))]],
+  "enums and literals": [() => [run(z.enum(["a", "b"]), "a", "c"), run(z.literal([1, "x"]), 1, "y"), z.enum(["a", "b"]).options, run(z.nativeEnum({ A: 0, B: "b" }), 0, "b", "A")]],
+  "transform, pipe, preprocess, refine, superRefine": [() => [run(z.string().transform((s) => s.length).pipe(z.number().max(3)), "abc", "abcd"), run(z.preprocess((x) => Number(x), z.number()), "5"), run(z.object({ a: z.string(), b: z.string() }).refine((o) => o.a === o.b, { path: ["b"], message: "differ" }), { a: "1", b: "2" }), run(z.array(z.string()).superRefine((v, c) => { if (new Set(v).size !== v.length) c.addIssue({ code: "custom", message: "dup" }); }), ["a", "a"])]],
+  "asynchronous refinement": [async () => { const s = z.string().refine(async (x) => { await null; return x === "ok"; }, "async bad"); return [(await s.safeParseAsync("ok")).success, (await s.safeParseAsync("no")).error.issues[0].message]; }, [true, "async bad"]],
+  "recursive": [() => { const node = z.object({ v: z.number(), get kids() { return z.array(node).optional(); } }); return run(node, { v: 1, kids: [{ v: 2, kids: [] }] }, { v: 1, kids: [{ v: "x" }] }); }],
+  "nullish, default, catch, readonly, brand": [() => [run(z.string().nullish(), null, undefined), run(z.string().default("d"), undefined), run(z.number().catch(9), "x"), Object.isFrozen(z.array(z.number()).readonly().parse([1])), run(z.string().brand("B"), "x")]],
+  "errors": [() => { try { z.object({ a: z.object({ b: z.string() }) }).parse({ a: { b: 1 } }); } catch (e) { return [e.name, e.constructor.name, e instanceof z.ZodError, z.flattenError(e), z.treeifyError(e), z.prettifyError(e)]; } }],
+  "JSON Schema": [() => z.toJSONSchema(z.object({ a: z.string().min(1).describe("an a"), b: z.array(z.number().int()).optional(), c: z.enum(["x", "y"]), d: z.union([z.null(), z.email()]) }))],
+  "template literals and functions": [() => [run(z.templateLiteral(["v", z.number()]), "v12", "x"), run(z.json(), { a: [1, null] }), run(z.instanceof(URL), new URL("http://a"), {})]],
+  "mini": [() => { const s = mini.object({ a: mini.optional(mini.string().check(mini.minLength(2))) }); return [s.safeParse({ a: "xx" }).success, s.safeParse({ a: "x" }).success]; }, [true, false]],
+  "works without eval": [() => z.object({ a: z.string(), b: z.number() }).parse({ a: "x", b: 1 }), { a: "x", b: 1 }],
+  "five hundred fields": [() => { const s = z.object(Object.fromEntries(Array.from({ length: 500 }, (_, i) => ["k" + i, z.number()]))); return s.safeParse(Object.fromEntries(Array.from({ length: 500 }, (_, i) => ["k" + i, i]))).success; }, true],
+};

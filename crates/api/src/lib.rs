@@ -1,0 +1,28 @@
+//! The control contract: what crosses the HTTP border of a node, and nothing else.
+//!
+//! Wire types, the table of routes, error codes, and the OpenAPI document made of them. The server answers by these types,
+//! the CLI asks by them, and other languages get a client generated from [`openapi`].
+//!
+//! It is not: the domain. Types here are converted at the border (`server`); the engines behind never see them.
+
+#![warn(missing_docs)]
+
+mod error;
+mod execute;
+mod key;
+mod node;
+mod openapi;
+mod route;
+mod tail;
+mod worker;
+
+pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use execute::{Execute, Executed, Fault, LogLine, Meter, Outcome};
+pub use key::{Key, KeyList, NewKey, NewKeyToken, Scope};
+pub use node::NodeStatus;
+pub use openapi::{openapi, openapi_json};
+pub use route::{Method, Operation, ROUTES, Route};
+pub use tail::{TailEvent, Trigger};
+pub use worker::{
+    Binding, Deploy, Deployed, Limits, ModuleSource, Rollback, TypedModule, Version, VersionList, Worker, WorkerList,
+};

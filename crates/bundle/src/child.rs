@@ -1,0 +1,155 @@
+//! The compile child: a process that parses and compiles what nobody vouches for.
+//!
+//! It is the same program, started again with a hidden subcommand. It has standard input and output and nothing else of its
+//! parent's, an empty environment, and limits on memory, CPU time, files and core dumps. It answers one question after the
+//! other; what it answers is data that the parent checks the length of and no more. When a text makes the parser overflow
+//! its stack, this process dies, and only it.
+//!
+//! The wire, both ways: length as `u32`, little-endian, then that many bytes. A question is a kind byte and its payload, an answer
+//! is a status byte (0 good, 1 the code is at fault) and its payload.
+
+use std::io::{self, Read, Write};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::strip::{Language, Stripped, strip};
+
+/// Address space of a child. A 64 MiB Wasm module compiles within; the node does not feel it when it is used up.
+const MEMORY_BYTES_MAX: u64 = 3 << 30;
+
+/// CPU seconds for one question; the kernel ends the process at the next full second.
+const CPU_SECONDS_MAX: u64 = 30;
+
+/// Stack on which questions are answered. Deep but honest code passes; the rest ends the child.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Longest question. Above the largest code that a node takes.
+pub(crate) const QUESTION_BYTES_MAX: u32 = 128 << 20;
+
+const STRIP: u8 = 0;
+const WASM: u8 = 1;
+
+/// What the child can do besides stripping types; given by the binary, which knows the Wasm engine.
+pub trait Handlers: Send {
+    /// Compiles a Wasm module into what the engine loads.
+    ///
+    /// # Errors
+    /// With the compiler's words when the module is not valid.
+    fn wasm(&self, module: &[u8]) -> Result<Vec<u8>, String>;
+}
+
+/// The child's whole life: limits, then questions from standard input until it is closed.
+///
+/// # Errors
+/// When the limits cannot be set or the parent is gone.
+pub fn serve(handlers: Box<dyn Handlers>) -> io::Result<()> {
+    close_inherited()?;
+    limit(Resource::As, MEMORY_BYTES_MAX)?;
+    limit(Resource::Core, 0)?;
+    limit(Resource::Fsize, 0)?;
+    let answering = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || answer_all(&*handlers))?;
+    answering.join().unwrap_or_else(|_| Err(io::Error::other("the compiler panicked")))
+}
+
+/// The node opens everything close-on-exec, but what the node itself was started with may not be.
+#[expect(unsafe_code, reason = "descriptors that no Rust value stands for can only be closed by number")]
+fn close_inherited() -> io::Result<()> {
+    let open = std::fs::read_dir("/dev/fd")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    // Collected first: the listing is itself a descriptor, which is closed when the iterator is gone.
+    for descriptor in open.collect::<Vec<_>>() {
+        if descriptor > 2 {
+            // SAFETY: this runs before anything else of this process: it has one thread and no value that owns a descriptor
+            // above the standard three. Closing a number that is not open does nothing.
+            unsafe { rustix::io::close(descriptor) };
+        }
+    }
+    Ok(())
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let hard = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
+    Ok(setrlimit(resource, Rlimit { current: Some(hard), maximum: Some(hard) })?)
+}
+
+/// CPU time counts over the process's life, so the soft limit moves on with each question.
+fn allow_cpu() -> io::Result<()> {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
+    let maximum = getrlimit(Resource::Cpu).maximum;
+    Ok(setrlimit(Resource::Cpu, Rlimit { current: Some(spent + CPU_SECONDS_MAX), maximum })?)
+}
+
+fn answer_all(handlers: &dyn Handlers) -> io::Result<()> {
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    loop {
+        let mut length = [0; 4];
+        match input.read_exact(&mut length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            other => other?,
+        }
+        let length = u32::from_le_bytes(length);
+        if length > QUESTION_BYTES_MAX {
+            return Err(io::Error::other("the question is too long"));
+        }
+        let mut question = vec![0; length as usize];
+        input.read_exact(&mut question)?;
+        allow_cpu()?;
+        let (status, payload) = match answer(handlers, &question) {
+            Ok(payload) => (0, payload),
+            Err(message) => (1, message.into_bytes()),
+        };
+        let length = u32::try_from(payload.len() + 1).map_err(io::Error::other)?;
+        output.write_all(&length.to_le_bytes())?;
+        output.write_all(&[status])?;
+        output.write_all(&payload)?;
+        output.flush()?;
+    }
+}
+
+fn answer(handlers: &dyn Handlers, question: &[u8]) -> Result<Vec<u8>, String> {
+    let (&kind, payload) = question.split_first().ok_or("an empty question")?;
+    match kind {
+        STRIP => {
+            let (&language, rest) = payload.split_first().ok_or("no language")?;
+            let language = Language::from_code(language).ok_or("an unknown language")?;
+            let (name, source) = split_text(rest).ok_or("no name")?;
+            let source = str::from_utf8(source).map_err(|_| format!("{name} is not UTF-8"))?;
+            let stripped = strip(name, source, language).map_err(|error| error.0)?;
+            Ok(join_text(&stripped.code, stripped.source_map.as_bytes()))
+        }
+        WASM => handlers.wasm(payload),
+        _ => Err("an unknown kind of question".to_owned()),
+    }
+}
+
+pub(crate) fn strip_question(name: &str, source: &str, language: Language) -> Vec<u8> {
+    let mut question = vec![STRIP, language.code()];
+    question.extend(join_text(name, source.as_bytes()));
+    question
+}
+
+pub(crate) fn strip_answer(payload: &[u8]) -> Option<Stripped> {
+    let (code, source_map) = split_text(payload)?;
+    Some(Stripped { code: code.to_owned(), source_map: str::from_utf8(source_map).ok()?.to_owned() })
+}
+
+pub(crate) fn wasm_question(module: &[u8]) -> Vec<u8> {
+    let mut question = Vec::with_capacity(module.len() + 1);
+    question.push(WASM);
+    question.extend_from_slice(module);
+    question
+}
+
+/// A text with its length before it, then the rest.
+fn join_text(text: &str, rest: &[u8]) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(4 + text.len() + rest.len());
+    joined.extend((u32::try_from(text.len()).unwrap_or(u32::MAX)).to_le_bytes());
+    joined.extend_from_slice(text.as_bytes());
+    joined.extend_from_slice(rest);
+    joined
+}
+
+fn split_text(joined: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = joined.split_first_chunk::<4>()?;
+    let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some((str::from_utf8(text).ok()?, rest))
+}

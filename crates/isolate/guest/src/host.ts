@@ -1,0 +1,116 @@
+/**
+ * The guest's end of the ABI in docs/design/guest-abi.md: typed calls to the host, started operations and their completions,
+ * and the dispatch of events by kind. Driven by the host through one callback; used by every other file here. It knows no Web API.
+ */
+import { state } from "./state";
+
+/** What may cross between guest and host: plain data only. */
+export type Wire = undefined | null | boolean | number | string | Uint8Array | Error | Wire[] | { [key: string]: Wire };
+
+/** The engine's raw object, found once while the image is made. */
+export interface RawHost {
+  call(op: string, ...args: Wire[]): Wire;
+  onEvent(f: (kind: string, ...args: Wire[]) => void): void;
+  onReject(f: (promise: Promise<unknown>, reason: unknown, handled: boolean) => void): void;
+  onModule(f: (name: string, kind: string, content: string | Uint8Array) => object): void;
+  setTimer(at: number): void;
+  now(): number;
+  importModule(name: string): Promise<object>;
+  promiseState(p: Promise<unknown>): [0 | 1 | 2, unknown];
+  asyncContext(): unknown;
+  setAsyncContext(v: unknown): void;
+  utf8Encode(s: string): Uint8Array;
+  utf8Decode(b: Uint8Array, fatal: boolean, ignoreBOM: boolean): string;
+  detach(b: ArrayBuffer): void;
+  getProxyDetails(v: unknown): undefined | [object, object];
+  registerModule(name: string, exports: object): void;
+}
+
+const raw = (globalThis as unknown as { __host: RawHost }).__host;
+delete (globalThis as { __host?: RawHost }).__host;
+
+export type Listener = (...args: any[]) => void;
+
+/** The error of whatever the host held for this isolate when it was hibernated: it is gone after waking. */
+export function hibernationError(what: string): DOMException {
+  return new DOMException(`${what} was lost because the isolate was hibernated`, "HibernationError");
+}
+
+// A null prototype: event kinds come from the host, but a polluted Object.prototype must not add any.
+const listeners: Record<string, Listener> = Object.create(null);
+const wakers: (() => void)[] = [];
+
+function settle(id: number, ok: boolean, value: Wire): void {
+  const entry = state.pending?.get(id);
+  if (entry === undefined) return; // abandoned
+  state.pending!.delete(id);
+  if (ok) entry.resolve(value);
+  else entry.reject(value);
+}
+
+function wake(lost: number[]): void {
+  for (const id of lost) settle(id, false, hibernationError("An operation in flight") as unknown as Wire);
+  for (const f of wakers) f();
+}
+
+/** Allocates the id of a `start`; `host.startAs` issues it. Only needed by code that may abandon it. */
+function nextId(): number {
+  return (state.lastStart = state.lastStart >= 0x7fffffff ? 1 : state.lastStart + 1);
+}
+
+function startAs(id: number, op: string, args: Wire[]): Promise<any> {
+  return new Promise((resolve, reject) => {
+    (state.pending ??= new Map()).set(id, { resolve, reject });
+    try {
+      raw.call("start", op, id, ...args);
+    } catch (e) {
+      state.pending.delete(id);
+      reject(e);
+    }
+  });
+}
+
+export const host = {
+  raw,
+  /** Synchronous host call; throws what the host answers as an error. */
+  call: raw.call as (op: string, ...args: Wire[]) => any,
+  now: raw.now,
+  utf8Encode: raw.utf8Encode,
+  utf8Decode: raw.utf8Decode,
+
+  /** Starts an operation; settles when the host delivers its completion. */
+  start(op: string, ...args: Wire[]): Promise<any> {
+    return startAs(nextId(), op, args);
+  },
+
+  nextId,
+  /** As `start`, under an id from `nextId` by which it can be abandoned. */
+  startAs,
+  /** Gives up on a start: its promise stays pending unless `reason` is given, then it rejects with it. */
+  abandon(id: number, reason?: unknown): void {
+    const entry = state.pending?.get(id);
+    if (entry === undefined) return;
+    state.pending!.delete(id);
+    raw.call("abandon", id);
+    if (reason !== undefined) entry.reject(reason);
+  },
+
+  /** Registers the one listener of an event kind. */
+  on(kind: string, listener: Listener): void {
+    listeners[kind] = listener;
+  },
+
+  /** Runs after a snapshot was woken, once lost starts have been rejected. */
+  onWake(f: () => void): void {
+    wakers.push(f);
+  },
+};
+
+host.on("complete", settle);
+host.on("wake", wake);
+
+raw.onEvent((kind: string, ...args: Wire[]) => {
+  const listener = listeners[kind];
+  if (listener === undefined) throw new TypeError(`no listener for event "${kind}"`);
+  listener(...args);
+});

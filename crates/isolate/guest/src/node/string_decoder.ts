@@ -1,0 +1,100 @@
+/**
+ * `node:string_decoder`: decodes a sequence of chunks without splitting characters. Also used by readable streams with an encoding.
+ */
+import { Buffer, decode, encodingOf, type Encoding } from "./buffer";
+import { invalidArgType, nodeError } from "./errors";
+
+/** How many bytes at the end of `b` begin a UTF-8 sequence that is not complete yet. */
+function incompleteUtf8(b: Uint8Array): number {
+  for (let back = 1; back <= 3 && back <= b.length; back++) {
+    const byte = b[b.length - back]!;
+    if ((byte & 0xc0) === 0x80) continue;
+    const size = byte >= 0xf0 && byte <= 0xf4 ? 4 : byte >= 0xe0 && byte <= 0xef ? 3 : byte >= 0xc2 && byte <= 0xdf ? 2 : 1;
+    if (size <= back) return 0;
+    return back === 1 || continues(byte, b[b.length - back + 1]!) ? back : 0;
+  }
+  return 0;
+}
+
+/** Whether `second` may follow `first` in UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF. */
+function continues(first: number, second: number): boolean {
+  if (first === 0xe0) return second >= 0xa0;
+  if (first === 0xed) return second < 0xa0;
+  if (first === 0xf0) return second >= 0x90;
+  return first !== 0xf4 || second < 0x90;
+}
+
+function incompleteUtf16(b: Uint8Array): number {
+  const odd = b.length % 2;
+  const high = b[b.length - odd - 1];
+  return high !== undefined && (high & 0xfc) === 0xd8 && b.length - odd >= 2 ? odd + 2 : odd;
+}
+
+function held(b: Uint8Array, encoding: Encoding): number {
+  switch (encoding) {
+    case "utf8":
+      return incompleteUtf8(b);
+    case "utf16le":
+      return incompleteUtf16(b);
+    case "base64":
+    case "base64url":
+      return b.length % 3;
+    default:
+      return 0;
+  }
+}
+
+const empty = new Uint8Array(0);
+
+export interface StringDecoder {
+  encoding: Encoding;
+  lastChar: Uint8Array;
+  write(chunk: unknown): string;
+  end(chunk?: unknown): string;
+}
+
+// A constructor function: old libraries call it without `new`.
+export function StringDecoder(this: StringDecoder, name?: string): void {
+  const encoding = encodingOf(name);
+  if (encoding === undefined) throw nodeError(TypeError, "ERR_UNKNOWN_ENCODING", `Unknown encoding: ${name}`);
+  this.encoding = encoding;
+  this.lastChar = empty;
+}
+
+StringDecoder.prototype.write = function (this: StringDecoder, chunk: unknown): string {
+  if (typeof chunk === "string") return chunk;
+  if (!ArrayBuffer.isView(chunk)) throw invalidArgType("buf", ["Buffer", "TypedArray", "DataView"], chunk);
+  let bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  if (this.lastChar.length > 0) bytes = Buffer.concat([this.lastChar, bytes]);
+  const rest = held(bytes, this.encoding);
+  this.lastChar = rest === 0 ? empty : bytes.slice(bytes.length - rest);
+  return decode(rest === 0 ? bytes : bytes.subarray(0, bytes.length - rest), this.encoding);
+};
+
+StringDecoder.prototype.end = function (this: StringDecoder, chunk?: unknown): string {
+  let text = chunk === undefined ? "" : this.write(chunk);
+  if (this.lastChar.length > 0) text += decode(this.lastChar, this.encoding);
+  this.lastChar = empty;
+  return text;
+};
+
+StringDecoder.prototype.text = function (this: StringDecoder, bytes: Uint8Array, offset: number): string {
+  this.lastChar = empty;
+  return this.write(bytes.subarray(offset));
+};
+
+for (const [name, of] of [["lastNeed", 0], ["lastTotal", 1]] as const) {
+  Object.defineProperty(StringDecoder.prototype, name, {
+    configurable: true,
+    enumerable: true,
+    get(this: StringDecoder): number {
+      const have = this.lastChar.length;
+      if (have === 0) return 0;
+      const first = this.lastChar[0]!;
+      const total = this.encoding === "utf8" ? (first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2) : this.encoding === "utf16le" ? (have > 1 ? 4 : 2) : 3;
+      return of === 1 ? total : total - have;
+    },
+  });
+}
+
+export const exports = { StringDecoder };

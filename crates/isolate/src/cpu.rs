@@ -1,0 +1,74 @@
+//! The CPU clock of one isolate: time its turns spent on a thread, and the allowance of the turn in progress.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+/// CPU time of this thread so far, in microseconds.
+fn thread_us() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    t.tv_sec as u64 * 1_000_000 + t.tv_nsec as u64 / 1_000
+}
+
+/// Shared by the future that runs a turn and the callback that may stop it. Both run on the same thread at any time;
+/// atomics only because the turn moves between threads.
+#[derive(Debug)]
+pub(crate) struct Cpu {
+    /// Used in finished slices of this turn, in microseconds.
+    used_us: AtomicU64,
+    /// Thread time at which the running slice began.
+    slice_from_us: AtomicU64,
+    /// What this turn may use.
+    allowance_us: AtomicU64,
+}
+
+impl Default for Cpu {
+    /// Without a limit: what runs between turns is the host's own business.
+    fn default() -> Self {
+        Self { used_us: AtomicU64::new(0), slice_from_us: AtomicU64::new(0), allowance_us: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Cpu {
+    /// Lifts the limit until the next turn begins.
+    pub(crate) fn end(&self) {
+        self.allowance_us.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Begins a turn that may use `allowance_us`.
+    pub(crate) fn begin(&self, allowance_us: u64) {
+        self.used_us.store(0, Ordering::Relaxed);
+        self.allowance_us.store(allowance_us, Ordering::Relaxed);
+    }
+
+    /// Used by the turn until its last slice ended.
+    pub(crate) fn used_us(&self) -> u64 {
+        self.used_us.load(Ordering::Relaxed)
+    }
+
+    /// Called within a slice: is the allowance used up?
+    pub(crate) fn exceeded(&self) -> bool {
+        let slice = thread_us().saturating_sub(self.slice_from_us.load(Ordering::Relaxed));
+        self.used_us() + slice >= self.allowance_us.load(Ordering::Relaxed)
+    }
+}
+
+/// A turn whose polls are timed.
+pub(crate) struct Timed<F> {
+    pub(crate) turn: Pin<Box<F>>,
+    pub(crate) cpu: Arc<Cpu>,
+}
+
+impl<F: Future> Future for Timed<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let from = thread_us();
+        self.cpu.slice_from_us.store(from, Ordering::Relaxed);
+        let poll = self.turn.as_mut().poll(cx);
+        self.cpu.used_us.fetch_add(thread_us().saturating_sub(from), Ordering::Relaxed);
+        poll
+    }
+}

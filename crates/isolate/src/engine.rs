@@ -1,0 +1,213 @@
+//! The engine: one Wasmtime engine, its pool of slots, the clock of time slices, and the threads for long turns.
+//! A node has one; nothing in it is global, so two can live in one process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// Length of a time slice. A turn that is still running after its first slices moves to the threads for long turns.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Niceness of the threads for long turns: the kernel then prefers the threads that answer requests.
+const LONG_TURN_NICENESS: i32 = 10;
+
+/// Address space of one slot. 4 GiB lets compiled code skip bounds checks (they cost about 25 %); address space is not
+/// memory; the largest hole of a process (below its own code, at 85 TiB) holds about 21,000 such slots.
+const SLOT_BYTES: u64 = 4 << 30;
+
+/// Native stack of one running turn. The guest's own stack check (384 KiB of its shadow stack) must hit first; the
+/// deepest native use seen with it is under half of this.
+const TURN_STACK_BYTES: usize = 4 << 20;
+
+/// Settings of an engine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Most isolates alive (not hibernated) at once. Each takes 4 GiB of address space and three memory mappings
+    /// (`vm.max_map_count`), but memory only for what it touches. Default 8192.
+    pub isolates_max: u32,
+    /// Most turns in progress at once; each needs a native stack while it runs. Default 1024.
+    pub turns_max: u32,
+    /// Largest linear memory of any isolate, in MiB; the limit of a worker may be lower. Default 512.
+    pub memory_mb_max: u32,
+    /// Threads for turns longer than a time slice; 0 means one per core. Default 0.
+    pub long_turn_threads: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { isolates_max: 8192, turns_max: 1024, memory_mb_max: 512, long_turn_threads: 0 }
+    }
+}
+
+/// Why an engine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Wasmtime refused the configuration, most often for lack of address space.
+    #[error("the Wasm engine does not start: {0:#} (is the address space limited, or isolates_max too high?)")]
+    Wasmtime(wasmtime::Error),
+    /// Threads could not be started.
+    #[error("cannot start the engine's threads")]
+    Threads(#[source] std::io::Error),
+}
+
+struct Inner {
+    wasmtime: wasmtime::Engine,
+    config: EngineConfig,
+    live: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    long_turns: Option<tokio::runtime::Runtime>,
+    stop_clock: Arc<AtomicBool>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop_clock.store(true, Ordering::Relaxed);
+        if let Some(runtime) = self.long_turns.take() {
+            // An engine may be dropped inside another runtime, where waiting is not allowed.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The engine; a cheap clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+fn wasmtime_config(config: &EngineConfig) -> Config {
+    let memory_bytes = (config.memory_mb_max as usize) << 20;
+    let mut pool = PoolingAllocationConfig::default();
+    // The slots beyond the isolates hold instances of the workers' own Wasm modules.
+    let instances = config.isolates_max + config.isolates_max / 64 + 16;
+    pool.total_core_instances(instances)
+        .total_memories(instances)
+        .total_tables(instances)
+        .total_stacks(config.turns_max)
+        .max_memory_size(memory_bytes)
+        .max_memories_per_module(1)
+        .max_tables_per_module(4)
+        .table_elements(20_000)
+        .max_core_instance_size(1 << 16)
+        // The shared pages of warm slots would have to be compared and reset one by one; unmapping is what makes a
+        // freed slot read as zero for the next tenant.
+        .linear_memory_keep_resident(0)
+        .table_keep_resident(0)
+        .async_stack_keep_resident(64 << 10)
+        .max_unused_warm_slots(64);
+    let mut wasmtime = Config::new();
+    wasmtime
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .memory_init_cow(true)
+        .memory_reservation(SLOT_BYTES)
+        .memory_guard_size(64 << 10)
+        .epoch_interruption(true)
+        .async_stack_size(TURN_STACK_BYTES)
+        .max_wasm_stack(TURN_STACK_BYTES - (256 << 10))
+        .wasm_backtrace_max_frames(None);
+    wasmtime
+}
+
+impl Engine {
+    /// Starts an engine: reserves the pool's address space, starts its clock and its threads.
+    pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
+        let wasmtime = wasmtime::Engine::new(&wasmtime_config(&config)).map_err(EngineError::Wasmtime)?;
+        let threads = match config.long_turn_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let long_turns = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("skep-long-turn")
+            .on_thread_start(|| {
+                // Without permission the threads are merely not nicer; nothing else depends on it.
+                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), LONG_TURN_NICENESS);
+            })
+            .build()
+            .map_err(EngineError::Threads)?;
+        let stop_clock = Arc::new(AtomicBool::new(false));
+        start_clock(wasmtime.weak(), stop_clock.clone()).map_err(EngineError::Threads)?;
+        let live = Arc::new(Semaphore::new(config.isolates_max as usize));
+        let turns = Arc::new(Semaphore::new(config.turns_max as usize));
+        let inner = Inner { wasmtime, config, live, turns, long_turns: Some(long_turns), stop_clock };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The Wasmtime engine.
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner.wasmtime
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> &EngineConfig {
+        &self.inner.config
+    }
+
+    /// Isolates that could still be started.
+    pub fn free_slots(&self) -> usize {
+        self.inner.live.available_permits()
+    }
+
+    /// A place for one live isolate; waits while all are taken.
+    pub(crate) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.inner.live.clone().acquire_owned().await.ok()
+    }
+
+    /// A place for one turn; waits while all native stacks are in use.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        match self.inner.turns.clone().try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => self.inner.turns.clone().acquire_owned().await.ok(),
+        }
+    }
+
+    /// Continues a long turn on the threads made for it. Dropping the result drops the turn.
+    pub(crate) async fn run_long<F>(&self, turn: F) -> Option<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let runtime = self.inner.long_turns.as_ref()?;
+        let task = AbortOnDrop(runtime.spawn(turn));
+        let mut task = task;
+        (&mut task.0).await.ok()
+    }
+
+    /// Runs blocking work (a slow key derivation) off the threads that answer requests.
+    pub(crate) async fn run_blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.inner.long_turns.as_ref()?.spawn_blocking(work).await.ok()
+    }
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// One clock per engine: a thread that advances the epoch every tick for as long as the engine lives.
+fn start_clock(engine: wasmtime::EngineWeak, stop: Arc<AtomicBool>) -> std::io::Result<()> {
+    let tick = move || {
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(TICK);
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        }
+    };
+    std::thread::Builder::new().name("skep-epoch".into()).spawn(tick).map(drop)
+}

@@ -1,0 +1,327 @@
+//! One instance of the image: its memory, its entry points, and what it asked for during a turn.
+//!
+//! Driven by `isolate.rs`, one turn at a time. It does no I/O: a host call either is pure (answered here) or becomes an
+//! [`Effect`] that the isolate's task carries out after the turn.
+
+use std::sync::Arc;
+
+use wasmtime::{Caller, Linker, Memory, ResourceLimiter, Store, TypedFunc, UpdateDeadline};
+
+use crate::cpu::{Cpu, Timed};
+use crate::image::{Image, PAGE};
+use crate::isolate::Exports;
+use crate::ops;
+use crate::random;
+use crate::host::Tables;
+use crate::resources::Resources;
+use crate::wire::{self, Wire, WireOut};
+use crate::worker::Worker;
+
+/// Size of the guest's buffer for small messages (`INBOX_SIZE` in guest.c).
+const INBOX_BYTES: usize = 2048;
+
+/// Ticks a turn gets before it counts as long: the first tick may come at once.
+const FIRST_SLICE_TICKS: u64 = 2;
+
+/// Largest message that a guest may pass in one host call, in bytes. Larger bodies go through streams.
+const MESSAGE_BYTES_MAX: usize = 256 << 20;
+
+/// Effects that one turn may ask for. A flood is refused with an error inside the guest.
+pub(crate) const EFFECTS_MAX: usize = 100_000;
+
+const WASI: &str = "wasi_snapshot_preview1";
+const WASI_NO_SUCH_CALL: i32 = 52;
+
+/// What a guest asked its host to do, in order.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// An operation under the guest's own id.
+    Start { id: u32, op: String, args: Vec<WireOut> },
+    /// The guest no longer waits for that id.
+    Abandon(u32),
+    /// A synchronous operation that is not pure and whose result the guest does not need.
+    Do { op: &'static str, args: Vec<WireOut> },
+}
+
+/// Why a turn did not end by itself. The isolate is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Cpu,
+    Memory,
+    Trap(String),
+}
+
+/// What host functions see.
+pub(crate) struct State {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) tables: Tables,
+    pub(crate) resources: Resources,
+    pub(crate) effects: Vec<Effect>,
+    /// Makes targets of what the guest passes by reference; absent where nobody could call back.
+    pub(crate) exports: Option<Exports>,
+    pub(crate) host_calls: u64,
+    pub(crate) memory_peak: usize,
+    memory_max: usize,
+    memory_exceeded: bool,
+    answer: Vec<u8>,
+    cpu: Arc<Cpu>,
+}
+
+impl State {
+    pub(crate) fn new(worker: Arc<Worker>) -> Self {
+        Self {
+            memory_max: (worker.limits.memory_mb as usize) << 20,
+            tables: Tables::default(),
+            resources: Resources::new(worker.limits.pending as usize),
+            worker,
+            effects: Vec::new(),
+            exports: None,
+            host_calls: 0,
+            memory_peak: 0,
+            memory_exceeded: false,
+            answer: Vec::new(),
+            cpu: Arc::default(),
+        }
+    }
+
+    /// For an instance that never runs.
+    pub(crate) fn unused() -> Self {
+        Self::new(Arc::new(Worker::new(crate::worker::Code::default())))
+    }
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > self.memory_max {
+            self.memory_exceeded = true;
+            return Err(wasmtime::Error::msg("memory limit"));
+        }
+        self.memory_peak = self.memory_peak.max(desired);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= 20_000)
+    }
+}
+
+fn memory_of(caller: &mut Caller<'_, State>) -> wasmtime::Result<Memory> {
+    caller.get_export("memory").and_then(|e| e.into_memory()).ok_or_else(|| wasmtime::Error::msg("the image exports no memory"))
+}
+
+/// Defines the two imports of the image.
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.func_wrap("skep", "call", host_call)?;
+    linker.func_wrap("skep", "take", host_take)?;
+    // The C library refers to standard streams, which an isolate does not have.
+    linker.func_wrap(WASI, "fd_close", |_: i32| WASI_NO_SUCH_CALL)?;
+    linker.func_wrap(WASI, "fd_fdstat_get", |_: i32, _: i32| WASI_NO_SUCH_CALL)?;
+    linker.func_wrap(WASI, "fd_seek", |_: i32, _: i64, _: i32, _: i32| WASI_NO_SUCH_CALL)?;
+    linker.func_wrap(WASI, "fd_write", |_: i32, _: i32, _: i32, _: i32| WASI_NO_SUCH_CALL)?;
+    Ok(())
+}
+
+fn host_call(mut caller: Caller<'_, State>, op: u32, op_len: u32, args: u32, args_len: u32, out: u32, cap: u32) -> wasmtime::Result<u32> {
+    let memory = memory_of(&mut caller)?;
+    let (data, state) = memory.data_and_store_mut(&mut caller);
+    state.host_calls += 1;
+    let slice = |at: u32, len: u32| {
+        let end = (at as usize).checked_add(len as usize)?;
+        data.get(at as usize..end)
+    };
+    // Pointers out of range mean that the guest's C code was subverted: it gets a trap, not an error to work with.
+    let (Some(op), Some(args)) = (slice(op, op_len), slice(args, args_len)) else {
+        return Err(wasmtime::Error::msg("host call with pointers outside of memory"));
+    };
+    let answer = if args.len() > MESSAGE_BYTES_MAX {
+        Wire::error("RangeError", "message to the host too large")
+    } else {
+        ops::call(state, op, args)
+    };
+    state.answer.clear();
+    answer.encode(&mut state.answer);
+    let len = state.answer.len();
+    if len <= cap as usize {
+        let target = (out as usize).checked_add(len).and_then(|end| data.get_mut(out as usize..end));
+        target.ok_or_else(|| wasmtime::Error::msg("host call with pointers outside of memory"))?.copy_from_slice(&state.answer);
+    }
+    Ok(len as u32)
+}
+
+fn host_take(mut caller: Caller<'_, State>, out: u32) -> wasmtime::Result<()> {
+    let memory = memory_of(&mut caller)?;
+    let (data, state) = memory.data_and_store_mut(&mut caller);
+    let answer = std::mem::take(&mut state.answer);
+    let target = (out as usize).checked_add(answer.len()).and_then(|end| data.get_mut(out as usize..end));
+    target.ok_or_else(|| wasmtime::Error::msg("host call with pointers outside of memory"))?.copy_from_slice(&answer);
+    Ok(())
+}
+
+/// A live instance between turns.
+pub(crate) struct Instance {
+    pub(crate) store: Store<State>,
+    memory: Memory,
+    alloc: TypedFunc<u32, u32>,
+    deliver: TypedFunc<(u32, u32, f64), f64>,
+    operations: TypedFunc<(), u64>,
+    reseed: TypedFunc<u64, ()>,
+    inbox: u32,
+    cpu: Arc<Cpu>,
+}
+
+impl Instance {
+    /// A fresh instance of the image, with its own randomness.
+    pub(crate) async fn new(image: &Image, worker: Arc<Worker>) -> wasmtime::Result<Self> {
+        let state = State::new(worker);
+        let cpu = state.cpu.clone();
+        let mut store = Store::new(image.engine().wasmtime(), state);
+        store.limiter(|state| state);
+        store.epoch_deadline_callback(|store| match store.data().cpu.exceeded() {
+            true => Ok(UpdateDeadline::Interrupt),
+            false => Ok(UpdateDeadline::Yield(1)),
+        });
+        store.set_epoch_deadline(FIRST_SLICE_TICKS);
+        let wasm = image.pre().instantiate_async(&mut store).await?;
+        let missing = || wasmtime::Error::msg("the image exports no memory");
+        let memory = wasm.get_memory(&mut store, "memory").ok_or_else(missing)?;
+        let inbox = wasm.get_typed_func::<(), u32>(&mut store, "inbox")?.call_async(&mut store, ()).await?;
+        let mut instance = Self {
+            alloc: wasm.get_typed_func(&mut store, "alloc")?,
+            deliver: wasm.get_typed_func(&mut store, "deliver")?,
+            operations: wasm.get_typed_func(&mut store, "ops")?,
+            reseed: wasm.get_typed_func(&mut store, "reseed")?,
+            store,
+            memory,
+            inbox,
+            cpu,
+        };
+        instance.reseed(random::seed()).await?;
+        Ok(instance)
+    }
+
+    /// Gives the guest new randomness: at the start, and for every fork.
+    pub(crate) async fn reseed(&mut self, seed: u64) -> wasmtime::Result<()> {
+        self.reseed.call_async(&mut self.store, seed).await
+    }
+
+    /// Engine operations executed so far.
+    pub(crate) async fn operations(&mut self) -> u64 {
+        self.cpu.end();
+        self.store.set_epoch_deadline(FIRST_SLICE_TICKS);
+        self.operations.call_async(&mut self.store, ()).await.unwrap_or(0)
+    }
+
+    /// CPU time of the last turn in microseconds.
+    pub(crate) fn turn_cpu_us(&self) -> u64 {
+        self.cpu.used_us()
+    }
+
+    /// What host functions see.
+    pub(crate) fn state(&mut self) -> &mut State {
+        self.store.data_mut()
+    }
+
+    async fn run_turn(&mut self, event: &[u8], now_ms: f64) -> wasmtime::Result<f64> {
+        let at = match event.len() {
+            n if n <= INBOX_BYTES => self.inbox,
+            n => self.alloc.call_async(&mut self.store, n as u32).await?,
+        };
+        if at == 0 {
+            self.store.data_mut().memory_exceeded = true;
+            return Err(wasmtime::Error::msg("no memory for an event"));
+        }
+        self.memory.write(&mut self.store, at as usize, event)?;
+        self.deliver.call_async(&mut self.store, (at, event.len() as u32, now_ms)).await
+    }
+
+    /// Delivers one event (an encoded wire array) and runs the guest until its stack is empty. Returns when it next
+    /// wants to be woken, in ms since the epoch. A turn longer than a time slice moves to the engine's other threads.
+    pub(crate) async fn turn(mut self: Box<Self>, image: &Image, event: Vec<u8>, allowance_us: u64, now_ms: f64) -> Result<(Box<Self>, f64), (Stop, u64)> {
+        let Some(permit) = image.engine().turn().await else {
+            return Err((Stop::Trap("the engine has shut down".into()), 0));
+        };
+        let cpu = self.cpu.clone();
+        cpu.begin(allowance_us);
+        self.store.set_epoch_deadline(FIRST_SLICE_TICKS);
+        let turn = async move {
+            let result = self.run_turn(&event, now_ms).await;
+            drop(permit);
+            (self, result)
+        };
+        let mut turn = Timed { turn: Box::pin(turn), cpu: cpu.clone() };
+        let first = std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut turn).poll(cx))).await;
+        let ended = match first {
+            std::task::Poll::Ready(ended) => Some(ended),
+            std::task::Poll::Pending => image.engine().run_long(turn).await,
+        };
+        match ended {
+            Some((instance, Ok(timer))) => Ok((instance, timer)),
+            Some((mut instance, Err(e))) => Err((instance.stop(&e), cpu.used_us())),
+            None => Err((Stop::Trap("the engine has shut down".into()), cpu.used_us())),
+        }
+    }
+
+    fn stop(&mut self, error: &wasmtime::Error) -> Stop {
+        if self.store.data().memory_exceeded {
+            return Stop::Memory;
+        }
+        match error.downcast_ref::<wasmtime::Trap>() {
+            Some(wasmtime::Trap::Interrupt) => Stop::Cpu,
+            Some(wasmtime::Trap::StackOverflow) => Stop::Trap("the native stack overflowed".into()),
+            _ => Stop::Trap(format!("{error:#}")),
+        }
+    }
+
+    /// Pages that differ from the image: their indexes and contents, and the size of the memory in bytes.
+    pub(crate) fn dirty_pages(&mut self, image: &Image) -> (Vec<u32>, Vec<u8>, usize) {
+        let pristine = image.pristine(&self.store);
+        let memory = self.memory.data(&self.store);
+        let mut indexes = Vec::new();
+        let mut contents = Vec::new();
+        let zero = [0; PAGE];
+        for (i, page) in memory.chunks_exact(PAGE).enumerate() {
+            let before = pristine.get(i * PAGE..(i + 1) * PAGE).unwrap_or(&zero);
+            if page != before {
+                indexes.push(i as u32);
+                contents.extend_from_slice(page);
+            }
+        }
+        (indexes, contents, memory.len())
+    }
+
+    /// Puts pages back that `dirty_pages` took. `false` if they do not fit.
+    pub(crate) async fn restore(&mut self, indexes: &[u32], contents: &[u8], size: usize) -> bool {
+        let have = self.memory.data_size(&self.store);
+        if size > have {
+            let more = (size - have).div_ceil(1 << 16) as u64;
+            if self.memory.grow_async(&mut self.store, more).await.is_err() {
+                return false;
+            }
+        }
+        let memory = self.memory.data_mut(&mut self.store);
+        for (index, page) in indexes.iter().zip(contents.chunks_exact(PAGE)) {
+            let at = *index as usize * PAGE;
+            let Some(target) = memory.get_mut(at..at + PAGE) else { return false };
+            target.copy_from_slice(page);
+        }
+        true
+    }
+}
+
+/// Encodes an event: its kind and arguments as one wire array.
+pub(crate) fn event(kind: &str, args: Vec<Wire<'_>>) -> Vec<u8> {
+    let mut all = Vec::with_capacity(args.len() + 1);
+    all.push(Wire::from(kind));
+    all.extend(args);
+    let mut out = Vec::with_capacity(128);
+    Wire::Array(all).encode(&mut out);
+    out
+}
+
+/// Decodes the arguments of a host call.
+pub(crate) fn arguments(message: &[u8]) -> Result<Vec<Wire<'_>>, wire::DecodeError> {
+    match wire::decode(message)? {
+        Wire::Array(args) => Ok(args),
+        other => Ok(vec![other]),
+    }
+}

@@ -1,0 +1,326 @@
+//! A live isolate: the task that owns an instance, gives it events one at a time, and carries out what it asks for.
+//!
+//! States: starting (waiting for a slot, loading the worker's main module) → running (between turns, or in one) →
+//! ended (every caller gone, or stopped by a limit). Callers hold an [`Isolate`] handle; the task ends when the last
+//! handle is dropped and every call has finished. It knows no network: whatever goes out goes to a [`Target`].
+
+mod call;
+mod operation;
+mod task;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::image::Image;
+use crate::limits::LimitsAsked;
+use crate::outcome::{Outcome, Report};
+use crate::snapshot::{Snapshot, SnapshotError};
+use crate::target::{BoxFuture, CallError, Request, Response, RpcMessage, Target};
+use crate::worker::Worker;
+
+/// Calls an isolate may have in flight. More are refused at once, so the command queue stays bounded too.
+const CALLS_MAX: u32 = 10_000;
+
+/// Which of a worker's entrypoints is called, and with which `ctx.props`.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// Name of an exported class; `None` is the default export.
+    pub name: Option<String>,
+    /// `ctx.props`: a structured clone as the guest's serialiser writes it; empty means none.
+    pub props: Bytes,
+    /// Targets that `props` refers to.
+    pub targets: Vec<Arc<dyn Target>>,
+    /// Limits of calls to this entrypoint, where lower than the worker's.
+    pub limits: LimitsAsked,
+}
+
+/// An event other than a request.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A cron trigger.
+    Scheduled {
+        /// The cron expression.
+        cron: String,
+        /// When it was due, in ms since the epoch.
+        time_ms: f64,
+    },
+    /// The worker's own test.
+    Test,
+    /// Traces of a worker that this one is a tail of.
+    Tail {
+        /// A JSON array of events.
+        trace: String,
+    },
+    /// Calls a function of a module; the result is JSON.
+    Run {
+        /// Module name; empty for the main module.
+        module: String,
+        /// Name of the export.
+        export: String,
+        /// Arguments as a JSON array.
+        args: String,
+    },
+}
+
+enum Reply {
+    Response(oneshot::Sender<Result<Response, Outcome>>),
+    Message(oneshot::Sender<Result<RpcMessage, Outcome>>),
+}
+
+/// What arrives with a call.
+enum Input {
+    Request(Box<Request>),
+    Event(Event),
+    /// To an entrypoint (`export` is `None`) or to something passed by reference.
+    Rpc { export: Option<u32>, message: RpcMessage },
+}
+
+enum Command {
+    Call { id: u32, entry: Entry, input: Input, reply: Reply, report: Option<oneshot::Sender<Report>> },
+    /// The caller of that call has gone.
+    Cancel(u32),
+    /// Nobody outside holds that export any more.
+    Release(u32),
+    Snapshot(oneshot::Sender<Result<Snapshot, SnapshotError>>),
+    /// Answered once the isolate serves.
+    Ready(oneshot::Sender<Result<(), Outcome>>),
+}
+
+#[derive(Debug)]
+struct Shared {
+    in_flight: AtomicU32,
+    last_call: AtomicU32,
+    memory_bytes: AtomicU64,
+}
+
+/// A handle to a live isolate; a cheap clone. The isolate ends when the last handle is gone and its calls are finished.
+#[derive(Clone)]
+pub struct Isolate {
+    tx: mpsc::UnboundedSender<Command>,
+    shared: Arc<Shared>,
+    /// Closed when the task has ended and its slot is free.
+    gone: watch::Receiver<()>,
+}
+
+impl std::fmt::Debug for Isolate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Isolate").field("in_flight", &self.in_flight()).field("ended", &self.has_ended()).finish()
+    }
+}
+
+/// Tells the task that the caller left, unless it is disarmed.
+struct CancelOnDrop<'a> {
+    isolate: &'a Isolate,
+    call: Option<u32>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(call) = self.call {
+            let _ = self.isolate.tx.send(Command::Cancel(call));
+        }
+    }
+}
+
+impl Isolate {
+    /// Starts an isolate with a worker. Returns at once; a worker that does not load fails its calls.
+    pub fn start(image: &Image, worker: Arc<Worker>) -> Self {
+        Self::spawn(image, worker, None)
+    }
+
+    /// Wakes a snapshot. The worker supplies bindings and limits; its code is in the snapshot already.
+    pub fn wake(image: &Image, worker: Arc<Worker>, snapshot: Snapshot) -> Result<Self, SnapshotError> {
+        snapshot.check(image)?;
+        Ok(Self::spawn(image, worker, Some(snapshot)))
+    }
+
+    fn spawn(image: &Image, worker: Arc<Worker>, snapshot: Option<Snapshot>) -> Self {
+        let (tx, rx) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared { in_flight: AtomicU32::new(0), last_call: AtomicU32::new(0), memory_bytes: AtomicU64::new(0) });
+        let (alive, gone) = watch::channel(());
+        let exports = Exports { tx: tx.downgrade(), shared: shared.clone(), gone: gone.clone() };
+        let task = task::Task::new(image.clone(), worker, rx, exports, shared.clone());
+        tokio::spawn(async move {
+            task.run(snapshot).await;
+            drop(alive);
+        });
+        Self { tx, shared, gone }
+    }
+
+    /// Gives up this handle and waits until the isolate is gone: its memory is given back and its slot is free. Other
+    /// handles and calls in flight keep it.
+    pub async fn gone(self) {
+        let Self { tx, mut gone, .. } = self;
+        drop(tx);
+        // Nothing is ever sent: an error is the end of the task.
+        let _ = gone.changed().await;
+    }
+
+    /// Waits until it has started, or woken, and run its first turn.
+    pub async fn ready(&self) -> Result<(), Outcome> {
+        let (tx, rx) = oneshot::channel();
+        self.tx.send(Command::Ready(tx)).map_err(|_| ended())?;
+        rx.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Calls in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Size of its linear memory after the last turn, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.shared.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has stopped (a limit, a trap, a worker that does not load): it answers nothing any more.
+    pub fn has_ended(&self) -> bool {
+        self.tx.is_closed()
+    }
+
+    fn send(&self, entry: Entry, input: Input, reply: Reply, report: Option<oneshot::Sender<Report>>) -> Result<CancelOnDrop<'_>, Outcome> {
+        if self.shared.in_flight.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(Outcome::Cancelled("the isolate has too many calls in flight".into()));
+        }
+        let id = self.shared.last_call.fetch_add(1, Ordering::Relaxed) % (i32::MAX as u32) + 1;
+        let call = Command::Call { id, entry, input, reply, report };
+        if self.tx.send(call).is_err() {
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(ended());
+        }
+        Ok(CancelOnDrop { isolate: self, call: Some(id) })
+    }
+
+    /// Sends a request; answers when the response's head is known. Dropping the future cancels the call.
+    pub async fn fetch(&self, entry: Entry, request: Request) -> Result<Response, Outcome> {
+        self.fetch_reported(entry, request, None).await
+    }
+
+    /// As [`Isolate::fetch`]; `report` hears when the call and everything it started has ended.
+    pub async fn fetch_reported(&self, entry: Entry, request: Request, report: Option<oneshot::Sender<Report>>) -> Result<Response, Outcome> {
+        let (tx, rx) = oneshot::channel();
+        let mut guard = self.send(entry, Input::Request(Box::new(request)), Reply::Response(tx), report)?;
+        let answer = rx.await.unwrap_or_else(|_| Err(ended()));
+        guard.call = None;
+        answer
+    }
+
+    /// Sends another event and returns its result (JSON bytes of a `run`, empty otherwise).
+    pub async fn event(&self, entry: Entry, event: Event, report: Option<oneshot::Sender<Report>>) -> Result<Bytes, Outcome> {
+        let (tx, rx) = oneshot::channel();
+        let mut guard = self.send(entry, Input::Event(event), Reply::Message(tx), report)?;
+        let answer = rx.await.unwrap_or_else(|_| Err(ended()));
+        guard.call = None;
+        answer.map(|m| m.bytes)
+    }
+
+    /// Sends a message of the service-stub protocol to an entrypoint.
+    pub async fn rpc(&self, entry: Entry, message: RpcMessage) -> Result<RpcMessage, Outcome> {
+        self.rpc_to(entry, None, message).await
+    }
+
+    async fn rpc_to(&self, entry: Entry, export: Option<u32>, message: RpcMessage) -> Result<RpcMessage, Outcome> {
+        let (tx, rx) = oneshot::channel();
+        let mut guard = self.send(entry, Input::Rpc { export, message }, Reply::Message(tx), None)?;
+        let answer = rx.await.unwrap_or_else(|_| Err(ended()));
+        guard.call = None;
+        answer
+    }
+
+    /// Writes the live isolate down: heap, closures, pending promises, timers. It goes on running.
+    pub async fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
+        let (tx, rx) = oneshot::channel();
+        self.tx.send(Command::Snapshot(tx)).map_err(|_| SnapshotError::Ended)?;
+        rx.await.unwrap_or(Err(SnapshotError::Ended))
+    }
+
+    /// A target for one of its entrypoints, for other isolates to call.
+    pub fn entrypoint(&self, entry: Entry) -> Arc<dyn Target> {
+        Arc::new(Entrypoint { isolate: self.clone(), entry })
+    }
+}
+
+fn ended() -> Outcome {
+    Outcome::Cancelled("the isolate has ended".into())
+}
+
+#[derive(Debug)]
+struct Entrypoint {
+    isolate: Isolate,
+    entry: Entry,
+}
+
+impl Target for Entrypoint {
+    fn fetch(&self, request: Request) -> BoxFuture<Result<Response, CallError>> {
+        let (isolate, entry) = (self.isolate.clone(), self.entry.clone());
+        Box::pin(async move { isolate.fetch(entry, request).await.map_err(CallError::Ended) })
+    }
+
+    fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
+        let (isolate, entry) = (self.isolate.clone(), self.entry.clone());
+        Box::pin(async move { isolate.rpc(entry, message).await.map_err(CallError::Ended) })
+    }
+
+    fn tail(&self, trace: String) -> BoxFuture<Result<(), CallError>> {
+        let (isolate, entry) = (self.isolate.clone(), self.entry.clone());
+        Box::pin(async move { isolate.event(entry, Event::Tail { trace }, None).await.map(drop).map_err(CallError::Ended) })
+    }
+}
+
+/// Makes targets of what a guest passes by reference. Each target keeps its isolate alive until it is dropped; this
+/// factory, which the isolate itself holds, does not.
+#[derive(Clone)]
+pub(crate) struct Exports {
+    tx: mpsc::WeakUnboundedSender<Command>,
+    shared: Arc<Shared>,
+    gone: watch::Receiver<()>,
+}
+
+impl Exports {
+    fn isolate(&self) -> Option<Isolate> {
+        Some(Isolate { tx: self.tx.upgrade()?, shared: self.shared.clone(), gone: self.gone.clone() })
+    }
+
+    /// Handles that exist outside of the isolate.
+    fn handles(&self) -> usize {
+        self.tx.strong_count()
+    }
+
+    /// A target for the guest's export `id`; `None` when the isolate is ending.
+    pub(crate) fn target(&self, id: u32) -> Option<Arc<dyn Target>> {
+        Some(Arc::new(Export { isolate: self.isolate()?, id }))
+    }
+
+    /// A target for an entrypoint of the isolate itself.
+    pub(crate) fn entrypoint(&self, entry: Entry) -> Option<Arc<dyn Target>> {
+        Some(self.isolate()?.entrypoint(entry))
+    }
+}
+
+#[derive(Debug)]
+struct Export {
+    isolate: Isolate,
+    id: u32,
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        let _ = self.isolate.tx.send(Command::Release(self.id));
+    }
+}
+
+impl Target for Export {
+    fn fetch(&self, request: Request) -> BoxFuture<Result<Response, CallError>> {
+        let _ = request;
+        Box::pin(async { Err(CallError::Refused("a stub passed by reference has no fetch of its own".into())) })
+    }
+
+    fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
+        let (isolate, id) = (self.isolate.clone(), self.id);
+        Box::pin(async move { isolate.rpc_to(Entry::default(), Some(id), message).await.map_err(CallError::Ended) })
+    }
+}

@@ -1,0 +1,119 @@
+//! The account of one call: who waits for its answer, what it may still use, what it has used. A value with rules;
+//! `task.rs` applies them.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::Reply;
+use crate::limits::Limits;
+use crate::outcome::{Exception, Meter, Outcome, Report};
+use crate::target::{Response, RpcMessage};
+
+pub(super) struct Call {
+    /// Kind of event, for the report.
+    event: &'static str,
+    reply: Option<Reply>,
+    report: Option<oneshot::Sender<Report>>,
+    outcome: Outcome,
+    pub(super) meter: Meter,
+    began: Instant,
+    /// Whether an outgoing request was refused for the limit.
+    over_subrequests: bool,
+    limits: Limits,
+}
+
+impl Call {
+    pub(super) fn new(event: &'static str, limits: Limits, reply: Reply, report: Option<oneshot::Sender<Report>>) -> Self {
+        Self {
+            event,
+            reply: Some(reply),
+            report,
+            outcome: Outcome::Ok,
+            meter: Meter::default(),
+            began: Instant::now(),
+            over_subrequests: false,
+            limits,
+        }
+    }
+
+    /// CPU time it may still use, in microseconds.
+    pub(super) fn cpu_left_us(&self) -> u64 {
+        (u64::from(self.limits.cpu_ms) * 1_000).saturating_sub(self.meter.cpu_us)
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        self.began.elapsed() > Duration::from_millis(u64::from(self.limits.wall_ms))
+    }
+
+    /// Counts an outgoing request; `false` when it is one too many.
+    pub(super) fn subrequest(&mut self) -> bool {
+        if self.meter.subrequests >= self.limits.subrequests {
+            self.over_subrequests = true;
+            return false;
+        }
+        self.meter.subrequests += 1;
+        true
+    }
+
+    /// Counts bytes that leave; `false` when they are too many.
+    pub(super) fn output(&mut self, n: usize) -> bool {
+        self.meter.bytes_out += n as u64;
+        self.meter.bytes_out <= self.limits.output_bytes
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.reply.is_none()
+    }
+
+    pub(super) fn respond(&mut self, response: Response) {
+        if let Some(Reply::Response(tx)) = self.reply.take() {
+            let _ = tx.send(Ok(response));
+        }
+    }
+
+    /// `failed`: the message carries an exception that the guest caught and wrote down for its caller.
+    pub(super) fn result(&mut self, message: RpcMessage, failed: bool) {
+        if failed && self.outcome == Outcome::Ok {
+            self.outcome = Outcome::Exception(Exception { name: "Error".into(), message: "the called method threw".into(), stack: String::new() });
+        }
+        if let Some(Reply::Message(tx)) = self.reply.take() {
+            let _ = tx.send(Ok(message));
+        }
+    }
+
+    /// The handler threw.
+    pub(super) fn fail(&mut self, exception: Exception) {
+        let outcome = if self.over_subrequests { Outcome::Subrequests } else { Outcome::Exception(exception) };
+        self.end(outcome);
+    }
+
+    /// Answers the caller with `outcome`, which is also what the report says. The first failure counts.
+    pub(super) fn end(&mut self, outcome: Outcome) {
+        match self.reply.take() {
+            Some(Reply::Response(tx)) => drop(tx.send(Err(outcome.clone()))),
+            Some(Reply::Message(tx)) => drop(tx.send(Err(outcome.clone()))),
+            None => {}
+        }
+        if self.outcome == Outcome::Ok {
+            self.outcome = outcome;
+        }
+    }
+
+    /// Everything the call started has ended.
+    pub(super) fn finish(mut self) -> (&'static str, Report) {
+        if !self.is_answered() {
+            self.end(Outcome::Exception(Exception {
+                name: "Error".into(),
+                message: "The handler never answered and nothing is left that could.".into(),
+                stack: String::new(),
+            }));
+        }
+        self.meter.wall_us = self.began.elapsed().as_micros() as u64;
+        let report = Report { outcome: self.outcome, meter: self.meter };
+        if let Some(tx) = self.report.take() {
+            let _ = tx.send(report.clone());
+        }
+        (self.event, report)
+    }
+}

@@ -1,0 +1,273 @@
+//! Started operations: what a guest asked for that takes time, as futures of its isolate's task.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::task::{Task, pairs};
+use crate::body::{Body, BodyError};
+use crate::host::{self, HostError};
+use crate::instance;
+use crate::ops::{number, text};
+use crate::outcome::Outcome;
+use crate::socket::{Socket, SocketMessage};
+use crate::target::{BoxFuture, CallError, Request, Response, RpcMessage, Target};
+use crate::wire::{Wire, WireOut};
+
+/// Largest piece of a stream that is handed to a guest at once, in bytes.
+const CHUNK_BYTES_MAX: usize = 256 << 10;
+
+/// What a finished operation brought.
+pub(super) enum Ended {
+    Value(WireOut),
+    Chunk(Bytes),
+    Response(Box<Response>),
+    Socket(Socket),
+    Rpc(RpcMessage),
+}
+
+/// What the task's futures end with.
+pub(super) enum Done {
+    /// Something nobody waits for.
+    Silent,
+    /// An operation under the guest's id.
+    Started { id: u32, result: Result<Ended, HostError> },
+    /// A message on a socket, or its end (`None`).
+    Socket { number: u32, message: Option<SocketMessage>, rx: mpsc::Receiver<SocketMessage> },
+}
+
+type Operation = BoxFuture<Result<Ended, HostError>>;
+
+fn failed(error: HostError) -> Operation {
+    Box::pin(std::future::ready(Err(error)))
+}
+
+impl From<CallError> for HostError {
+    fn from(e: CallError) -> Self {
+        match e {
+            CallError::Network(m) => HostError::new("TypeError", m),
+            CallError::Refused(m) => HostError::new("Error", m),
+            CallError::Ended(Outcome::Exception(e)) => HostError::new("Error", format!("{}: {}", e.name, e.message)),
+            CallError::Ended(outcome) => HostError::new("Error", outcome.to_string()),
+        }
+    }
+}
+
+impl Task {
+    /// Starts an operation on the account of the current call.
+    pub(super) fn start(&mut self, id: u32, op: &str, args: Vec<WireOut>) {
+        let full = self.in_flight.len() >= self.worker.limits.pending as usize;
+        let operation = match full {
+            true => failed(HostError::new("RangeError", "too many operations in flight")),
+            false => self.operation(op, args),
+        };
+        self.started.insert(id, self.current);
+        self.in_flight.push(Box::pin(async move { Done::Started { id, result: operation.await } }));
+    }
+
+    fn operation(&mut self, op: &str, args: Vec<WireOut>) -> Operation {
+        match op {
+            "fetch" => self.fetch(&args),
+            "ws.connect" => self.connect(&args),
+            "rpc" => self.rpc(&args),
+            "stream.read" => self.read(&args),
+            "stream.write" => self.write(args),
+            _ if op.starts_with("crypto.heavy.") => self.heavy(op.to_owned(), args),
+            _ => failed(HostError::new("TypeError", format!("unknown host operation {op}"))),
+        }
+    }
+
+    fn heavy(&self, op: String, args: Vec<WireOut>) -> Operation {
+        let engine = self.image.engine().clone();
+        Box::pin(async move {
+            let work = move || host::heavy_call(&op, &args);
+            match engine.run_blocking(work).await.flatten() {
+                Some(result) => result.map(Ended::Value),
+                None => Err(HostError::new("TypeError", "unknown host operation")),
+            }
+        })
+    }
+
+    /// The target of a channel number; 0 is the global way out. Counts a subrequest.
+    fn target(&mut self, channel: u32) -> Result<Arc<dyn Target>, HostError> {
+        if let Some(call) = self.current.and_then(|c| self.call(c))
+            && !call.subrequest()
+        {
+            return Err(HostError::new("Error", "Too many subrequests."));
+        }
+        if channel == 0 {
+            let refused = "This worker is not permitted to access the internet via global functions like fetch(). It must use capabilities (such as bindings in 'env') to talk to the outside world.";
+            return self.worker.outbound.clone().ok_or_else(|| HostError::new("Error", refused));
+        }
+        let target = self.state().and_then(|s| s.resources.channel(channel).cloned());
+        target.ok_or_else(|| HostError::new("Error", "The stub has been disposed."))
+    }
+
+    fn fetch(&mut self, args: &[WireOut]) -> Operation {
+        let target = match self.target(number(args, 0)) {
+            Ok(target) => target,
+            Err(e) => return failed(e),
+        };
+        let body = self.body_out(args.get(4));
+        if let Body::Bytes(b) = &body
+            && let Some(call) = self.current.and_then(|c| self.call(c))
+            && !call.output(b.len())
+        {
+            return failed(HostError::new("RangeError", "the output limit was exceeded"));
+        }
+        let request = Request {
+            method: text(args, 1),
+            url: text(args, 2),
+            headers: pairs(args.get(3)),
+            body,
+            redirect: text(args, 5),
+            cf: String::new(),
+        };
+        Box::pin(async move { Ok(Ended::Response(Box::new(target.fetch(request).await?))) })
+    }
+
+    fn connect(&mut self, args: &[WireOut]) -> Operation {
+        let target = match self.target(number(args, 0)) {
+            Ok(target) => target,
+            Err(e) => return failed(e),
+        };
+        let protocols: Vec<String> = args.get(2).and_then(Wire::as_array).unwrap_or_default().iter().filter_map(|p| p.as_str().map(|s| s.into_owned())).collect();
+        let mut headers = vec![("upgrade".to_owned(), "websocket".to_owned())];
+        if !protocols.is_empty() {
+            headers.push(("sec-websocket-protocol".into(), protocols.join(", ")));
+        }
+        let request = Request { method: "GET".into(), url: text(args, 1), headers, ..Request::default() };
+        Box::pin(async move {
+            let response = target.fetch(request).await?;
+            let status = response.status;
+            response.socket.map(Ended::Socket).ok_or_else(|| HostError::new("TypeError", format!("the server did not accept the WebSocket (status {status})")))
+        })
+    }
+
+    fn rpc(&mut self, args: &[WireOut]) -> Operation {
+        let target = match self.target(number(args, 0)) {
+            Ok(target) => target,
+            Err(e) => return failed(e),
+        };
+        let bytes = args.get(1).and_then(Wire::as_bytes).unwrap_or_default().to_vec().into();
+        let targets = self.targets(args.get(2));
+        Box::pin(async move { Ok(Ended::Rpc(target.rpc(RpcMessage { bytes, targets }).await?)) })
+    }
+
+    fn read(&mut self, args: &[WireOut]) -> Operation {
+        let most = (number(args, 1) as usize).clamp(1, CHUNK_BYTES_MAX);
+        let most = if number(args, 1) == 0 { CHUNK_BYTES_MAX } else { most };
+        let Some(reader) = self.state().and_then(|s| s.resources.reader(number(args, 0))) else {
+            return failed(HostError::new("TypeError", "the stream is closed"));
+        };
+        Box::pin(async move {
+            match reader.lock().await.as_mut() {
+                None => Err(HostError::new("TypeError", "the stream was passed on")),
+                Some(stream) => match stream.next(most).await {
+                    Ok(Some(chunk)) => Ok(Ended::Chunk(chunk)),
+                    Ok(None) => Ok(Ended::Value(Wire::Null)),
+                    Err(e) => Err(HostError::new("TypeError", e.0)),
+                },
+            }
+        })
+    }
+
+    fn write(&mut self, args: Vec<WireOut>) -> Operation {
+        let Some(writer) = self.state().and_then(|s| s.resources.writer(number(&args, 0))) else {
+            return failed(HostError::new("TypeError", "the stream is closed"));
+        };
+        let chunk: Bytes = args.get(1).and_then(Wire::as_bytes).unwrap_or_default().to_vec().into();
+        if let Some(call) = self.current.and_then(|c| self.call(c))
+            && !call.output(chunk.len())
+        {
+            return failed(HostError::new("RangeError", "the output limit was exceeded"));
+        }
+        Box::pin(async move {
+            let writer = writer.lock().await;
+            match writer.as_ref() {
+                None => Err(HostError::new("TypeError", "the stream is closed")),
+                Some(w) => w.write(chunk).await.map(|()| Ended::Value(Wire::Undefined)).map_err(|e| HostError::new("TypeError", e.0)),
+            }
+        })
+    }
+
+    /// Deferred operations on streams and sockets.
+    pub(super) fn do_with_resource(&mut self, op: &'static str, args: &[WireOut]) {
+        let n = number(args, 0);
+        match op {
+            "stream.close" | "stream.abort" => {
+                let Some(writer) = self.state().and_then(|s| s.resources.drop_writer(n)) else { return };
+                let error = (op == "stream.abort").then(|| BodyError(text(args, 1)));
+                // Behind the writes that wait for the same lock.
+                self.in_flight.push(Box::pin(async move {
+                    let writer = writer.lock().await.take();
+                    if let (Some(writer), Some(error)) = (writer, error) {
+                        writer.abort(error).await;
+                    }
+                    Done::Silent
+                }));
+            }
+            "ws.send" => {
+                let message = match args.get(1) {
+                    Some(Wire::Bytes(b)) => SocketMessage::Binary(b.to_vec().into()),
+                    _ => SocketMessage::Text(text(args, 1)),
+                };
+                self.send_on_socket(n, message);
+            }
+            "ws.close" => self.send_on_socket(n, SocketMessage::Close(number(args, 1) as u16, text(args, 2))),
+            _ => {}
+        }
+    }
+
+    fn send_on_socket(&mut self, n: u32, message: SocketMessage) {
+        let Some(state) = self.state() else { return };
+        // A peer that reads too slowly is cut off: its socket ends instead of growing without bound.
+        if state.resources.socket(n).is_some_and(|tx| tx.try_send(message).is_err()) {
+            state.resources.drop_socket(n);
+        }
+    }
+
+    /// Gives the guest a socket: a number, and its messages as events from now on.
+    pub(super) fn add_socket(&mut self, socket: Socket) -> u32 {
+        let number = self.state().map_or(0, |s| s.resources.add_socket(socket.tx));
+        self.listen(number, socket.rx);
+        number
+    }
+
+    fn listen(&mut self, number: u32, mut rx: mpsc::Receiver<SocketMessage>) {
+        self.in_flight.push(Box::pin(async move {
+            let message = rx.recv().await;
+            Done::Socket { number, message, rx }
+        }));
+    }
+
+    /// The client's end of a socket that the guest opened, to go out with a response.
+    pub(super) fn take_socket(&mut self, number: u32) -> Option<Socket> {
+        let (rx, theirs) = self.state()?.resources.claim_socket(number)?;
+        self.listen(number, rx);
+        Some(theirs)
+    }
+
+    pub(super) async fn socket_message(&mut self, number: u32, message: Option<SocketMessage>, rx: mpsc::Receiver<SocketMessage>) -> Result<(), Outcome> {
+        if self.state().is_none_or(|s| s.resources.socket(number).is_none()) {
+            return Ok(());
+        }
+        let (kind, data, code, reason): (&str, WireOut, u32, String) = match message {
+            Some(SocketMessage::Text(t)) => ("text", t.into(), 0, String::new()),
+            Some(SocketMessage::Binary(b)) => ("binary", b.to_vec().into(), 0, String::new()),
+            Some(SocketMessage::Close(code, reason)) => ("close", Wire::Null, code.into(), reason),
+            Some(SocketMessage::Error(e)) => ("error", Wire::Null, 1006, e),
+            None => ("close", Wire::Null, 1006, String::new()),
+        };
+        match kind {
+            "close" | "error" => {
+                // The guest may still answer a close; the table entry goes with the peer.
+                drop(rx);
+            }
+            _ => self.listen(number, rx),
+        }
+        self.turn(None, instance::event("ws", vec![number.into(), kind.into(), data, code.into(), reason.into()])).await
+    }
+}
+

@@ -1,0 +1,206 @@
+//! The Worker Loader: workers that other workers bring as code, started on first call and kept while they are used.
+//!
+//! A [`Loader`] is one cache of named workers under one policy; bindings that share it share its workers. Its memory is
+//! bounded: the named worker that was used longest ago is let go first, and starts afresh when it is asked for again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::image::Image;
+use crate::isolate::{Entry, Isolate};
+use crate::limits::Limits;
+use crate::outcome::{Exception, Outcome};
+use crate::target::{BoxFuture, CallError, Request, Response, RpcMessage, Target};
+use crate::worker::{Module, Worker};
+
+/// Turns TypeScript and JSX into JavaScript. Supplied by the node, which does it in a limited child process: a parser
+/// that recurses is not fed with hostile code in the process that holds everything.
+pub trait Transform: Send + Sync {
+    /// The module as JavaScript with its source map; the error is for the author of the code.
+    fn transform(&self, name: String, kind: &'static str, source: String) -> BoxFuture<Result<Module, String>>;
+}
+
+/// For a loader without a transformer: refuses everything but JavaScript.
+#[derive(Debug)]
+pub struct JavaScriptOnly;
+
+impl Transform for JavaScriptOnly {
+    fn transform(&self, name: String, kind: &'static str, _source: String) -> BoxFuture<Result<Module, String>> {
+        Box::pin(async move { Err(format!("module \"{name}\" is of kind {kind}, and nothing here turns that into JavaScript")) })
+    }
+}
+
+/// A module that must be transformed before its worker can start: its name, `ts`, `tsx` or `jsx`, and its text.
+pub(crate) type Untransformed = (String, &'static str, String);
+
+#[derive(Debug, Default)]
+struct Cache {
+    named: HashMap<String, (Arc<Loaded>, u64)>,
+}
+
+/// One cache of loaded workers and the policy for them.
+pub struct Loader {
+    image: Image,
+    policy: Limits,
+    named_max: usize,
+    transform: Arc<dyn Transform>,
+    cache: Mutex<Cache>,
+    clock: AtomicU64,
+}
+
+impl std::fmt::Debug for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader").field("named", &self.cache.lock().named.len()).finish_non_exhaustive()
+    }
+}
+
+impl Loader {
+    /// A loader whose workers get at most `policy`, and which remembers at most `named_max` named ones.
+    pub fn new(image: &Image, policy: Limits, named_max: usize, transform: Arc<dyn Transform>) -> Arc<Self> {
+        let cache = Mutex::new(Cache::default());
+        Arc::new(Self { image: image.clone(), policy, named_max, transform, cache, clock: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn policy(&self) -> Limits {
+        self.policy
+    }
+
+    /// Named workers remembered now.
+    pub fn named(&self) -> usize {
+        self.cache.lock().named.len()
+    }
+
+    /// The worker of that name, and whether its code is still wanted.
+    pub(crate) fn get(self: &Arc<Self>, name: Option<&str>) -> (Arc<Loaded>, bool) {
+        let Some(name) = name else { return (Loaded::new(self), true) };
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut cache = self.cache.lock();
+        if let Some((loaded, used)) = cache.named.get_mut(name)
+            && !loaded.has_failed()
+        {
+            *used = now;
+            return (loaded.clone(), false);
+        }
+        if cache.named.len() >= self.named_max {
+            // A linear search: it happens once per start beyond the bound, next to which it is nothing.
+            let oldest = cache.named.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
+            oldest.map(|name| cache.named.remove(&name));
+        }
+        let loaded = Loaded::new(self);
+        cache.named.insert(name.to_owned(), (loaded.clone(), now));
+        (loaded, true)
+    }
+}
+
+#[derive(Clone)]
+enum Code {
+    /// The callback has not brought it yet.
+    Wanted,
+    Ready(Arc<Worker>),
+    Failed(String),
+}
+
+/// A loaded worker: usable at once, its calls wait for its code.
+pub(crate) struct Loaded {
+    loader: Arc<Loader>,
+    code: watch::Sender<Code>,
+    isolate: Mutex<Option<Isolate>>,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").field("failed", &self.has_failed()).finish_non_exhaustive()
+    }
+}
+
+impl Loaded {
+    fn new(loader: &Arc<Loader>) -> Arc<Self> {
+        Arc::new(Self { loader: loader.clone(), code: watch::Sender::new(Code::Wanted), isolate: Mutex::new(None) })
+    }
+
+    pub(crate) fn loader(&self) -> &Arc<Loader> {
+        &self.loader
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(*self.code.borrow(), Code::Failed(_))
+    }
+
+    /// The callback threw.
+    pub(crate) fn fail(&self, why: String) {
+        self.code.send_replace(Code::Failed(why));
+    }
+
+    /// Takes the code; calls go ahead once its modules are transformed.
+    pub(crate) fn provide(self: &Arc<Self>, mut worker: Worker, untransformed: Vec<Untransformed>) {
+        if untransformed.is_empty() {
+            self.code.send_replace(Code::Ready(Arc::new(worker)));
+            return;
+        }
+        let loaded = self.clone();
+        tokio::spawn(async move {
+            let mut code = (*worker.code).clone();
+            for (name, kind, source) in untransformed {
+                match loaded.loader.transform.transform(name.clone(), kind, source).await {
+                    Ok(module) => drop(code.modules.insert(name, module)),
+                    Err(why) => return loaded.fail(why),
+                }
+            }
+            worker.code = Arc::new(code);
+            loaded.code.send_replace(Code::Ready(Arc::new(worker)));
+        });
+    }
+
+    async fn isolate(&self) -> Result<Isolate, CallError> {
+        let mut code = self.code.subscribe();
+        let gone = |_| CallError::Refused("the worker's code was never provided".into());
+        let code = code.wait_for(|c| !matches!(c, Code::Wanted)).await.map_err(gone)?.clone();
+        let worker = match code {
+            Code::Ready(worker) => worker,
+            Code::Failed(why) => {
+                return Err(CallError::Ended(Outcome::Startup(Exception { name: "Error".into(), message: why, stack: String::new() })));
+            }
+            Code::Wanted => return Err(CallError::Refused("the worker's code was never provided".into())),
+        };
+        let mut isolate = self.isolate.lock();
+        match isolate.as_ref().filter(|i| !i.has_ended()) {
+            Some(isolate) => Ok(isolate.clone()),
+            None => Ok(isolate.insert(Isolate::start(&self.loader.image, worker)).clone()),
+        }
+    }
+
+    /// A target for one of its entrypoints.
+    pub(crate) fn entrypoint(self: &Arc<Self>, entry: Entry) -> Arc<dyn Target> {
+        Arc::new(LoadedEntrypoint { loaded: self.clone(), entry })
+    }
+}
+
+#[derive(Debug)]
+struct LoadedEntrypoint {
+    loaded: Arc<Loaded>,
+    entry: Entry,
+}
+
+impl Target for LoadedEntrypoint {
+    fn fetch(&self, request: Request) -> BoxFuture<Result<Response, CallError>> {
+        let (loaded, entry) = (self.loaded.clone(), self.entry.clone());
+        Box::pin(async move { loaded.isolate().await?.fetch(entry, request).await.map_err(CallError::Ended) })
+    }
+
+    fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
+        let (loaded, entry) = (self.loaded.clone(), self.entry.clone());
+        Box::pin(async move { loaded.isolate().await?.rpc(entry, message).await.map_err(CallError::Ended) })
+    }
+
+    fn tail(&self, trace: String) -> BoxFuture<Result<(), CallError>> {
+        let (loaded, entry) = (self.loaded.clone(), self.entry.clone());
+        Box::pin(async move {
+            let event = crate::isolate::Event::Tail { trace };
+            loaded.isolate().await?.event(entry, event, None).await.map(drop).map_err(CallError::Ended)
+        })
+    }
+}

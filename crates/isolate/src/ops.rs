@@ -1,0 +1,131 @@
+//! Synchronous host calls: what a guest may ask within a turn. Pure operations are answered by `host`, resources by
+//! their tables; everything that needs the outside becomes an [`Effect`]. Arguments come from hostile code.
+
+mod loader;
+
+use crate::host;
+use crate::instance::{EFFECTS_MAX, Effect, State, arguments};
+use crate::isolate::Entry;
+use crate::limits::LimitsAsked;
+use crate::wire::{Wire, WireOut};
+
+/// Operations that are carried out after the turn and answer nothing now.
+const DEFERRED: &[&str] = &[
+    "loaded", "respond", "result", "fail", "done", "log", "exception", "stream.close", "stream.abort", "ws.accept", "ws.send",
+    "ws.close", "channel.watch",
+];
+
+/// Runs one operation. The answer is a value, or an error that is thrown inside the guest.
+pub(crate) fn call(state: &mut State, op: &[u8], args: &[u8]) -> WireOut {
+    let Ok(op) = std::str::from_utf8(op) else {
+        return Wire::error("TypeError", "unknown host operation");
+    };
+    let args = match arguments(args) {
+        Ok(args) => args,
+        Err(e) => return Wire::error("TypeError", e.to_string()),
+    };
+    match op {
+        "start" => start(state, args),
+        "abandon" => {
+            let id = number(&args, 0);
+            effect(state, Effect::Abandon(id))
+        }
+        "module.load" => module(state, &args),
+        "stream.open" => match state.resources.open_stream() {
+            Some(n) => n.into(),
+            None => Wire::error("RangeError", "too many open streams"),
+        },
+        "ws.open" => match state.resources.open_socket() {
+            Some(n) => n.into(),
+            None => Wire::error("RangeError", "too many open sockets"),
+        },
+        "stream.cancel" => {
+            state.resources.drop_reader(number(&args, 0));
+            Wire::Undefined
+        }
+        "channel.drop" => {
+            state.resources.drop_channel(number(&args, 0));
+            Wire::Undefined
+        }
+        "channel.export" => export(state, number(&args, 0)),
+        "channel.entrypoint" => own_entrypoint(state, &args),
+        "channel.dup" => duplicate(state, number(&args, 0)),
+        _ if op.starts_with("loader.") => loader::call(state, op, &args).unwrap_or_else(|| Wire::error("TypeError", "unknown host operation")),
+        _ => match DEFERRED.iter().find(|d| **d == op) {
+            Some(op) => effect(state, Effect::Do { op, args: args.into_iter().map(Wire::into_owned).collect() }),
+            None => match host::pure_call(&mut state.tables, op, &args) {
+                Some(answer) => answer.unwrap_or_else(WireOut::from),
+                None => Wire::error("TypeError", format!("unknown host operation {op}")),
+            },
+        },
+    }
+}
+
+/// An argument as a number; 0 (which names nothing) for anything else.
+pub(crate) fn number(args: &[Wire<'_>], i: usize) -> u32 {
+    args.get(i).and_then(Wire::as_u32).unwrap_or(0)
+}
+
+/// An argument as a string; empty for anything else.
+pub(crate) fn text(args: &[Wire<'_>], i: usize) -> String {
+    args.get(i).and_then(Wire::as_str).map(|s| s.into_owned()).unwrap_or_default()
+}
+
+fn effect(state: &mut State, effect: Effect) -> WireOut {
+    if state.effects.len() >= EFFECTS_MAX {
+        return Wire::error("RangeError", "too many host operations in one turn");
+    }
+    state.effects.push(effect);
+    Wire::Undefined
+}
+
+fn start(state: &mut State, args: Vec<Wire<'_>>) -> WireOut {
+    let mut args = args.into_iter().map(Wire::into_owned);
+    let (Some(op), Some(id)) = (args.next().and_then(|a| a.as_str().map(|s| s.into_owned())), args.next().and_then(|a| a.as_u32())) else {
+        return Wire::error("TypeError", "start needs an operation and an id");
+    };
+    effect(state, Effect::Start { id, op, args: args.collect() })
+}
+
+fn module(state: &State, args: &[Wire<'_>]) -> WireOut {
+    let name = text(args, 0);
+    let Some(module) = state.worker.code.modules.get(&name) else { return Wire::Null };
+    let bytes = module.content.to_vec();
+    let content = match module.kind {
+        crate::worker::ModuleKind::Data | crate::worker::ModuleKind::Wasm => Wire::from(bytes),
+        _ => Wire::from(String::from_utf8_lossy(&bytes).into_owned()),
+    };
+    Wire::Array(vec![module.kind.word().into(), content])
+}
+
+fn duplicate(state: &mut State, n: u32) -> WireOut {
+    let Some(target) = state.resources.channel(n).cloned() else {
+        return Wire::error("Error", "The stub has been disposed.");
+    };
+    state.resources.add_channel(target).map_or_else(|| Wire::error("RangeError", "too many channels"), Wire::from)
+}
+
+/// A channel to an entrypoint of the isolate itself (`ctx.exports`).
+fn own_entrypoint(state: &mut State, args: &[Wire<'_>]) -> WireOut {
+    let channels = args.get(2).and_then(Wire::as_array).unwrap_or_default();
+    let entry = Entry {
+        name: args.first().and_then(Wire::as_str).map(|s| s.into_owned()),
+        props: args.get(1).and_then(Wire::as_bytes).unwrap_or_default().to_vec().into(),
+        targets: channels.iter().filter_map(|n| state.resources.channel(n.as_u32()?).cloned()).collect(),
+        limits: LimitsAsked::default(),
+    };
+    let Some(target) = state.exports.as_ref().and_then(|e| e.entrypoint(entry)) else {
+        return Wire::error("Error", "nothing can be exported from here");
+    };
+    state.resources.add_channel(target).map_or_else(|| Wire::error("RangeError", "too many channels"), Wire::from)
+}
+
+fn export(state: &mut State, id: u32) -> WireOut {
+    let Some(target) = state.exports.as_ref().and_then(|e| e.target(id)) else {
+        return Wire::error("Error", "nothing can be exported from here");
+    };
+    match state.resources.add_channel(target) {
+        Some(n) => n.into(),
+        None => Wire::error("RangeError", "too many channels"),
+    }
+}

@@ -1,0 +1,146 @@
+//! Host calls of the Worker Loader binding: code as a guest describes it becomes a worker. Arguments are hostile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{number, text};
+use crate::instance::State;
+use crate::isolate::Entry;
+use crate::limits::LimitsAsked;
+use crate::loader::Untransformed;
+use crate::target::Target;
+use crate::trace::{Tails, observed};
+use crate::wire::{Wire, WireOut};
+use crate::worker::{Binding, Code, Module, ModuleKind, Worker};
+
+fn thrown(message: impl Into<String>) -> WireOut {
+    let message: String = message.into();
+    Wire::error("Error", message)
+}
+
+/// Runs `loader.*`; `None` if there is no such operation.
+pub(super) fn call(state: &mut State, op: &str, args: &[Wire<'_>]) -> Option<WireOut> {
+    Some(match op {
+        "loader.get" => get(state, args),
+        "loader.code" => code(state, args),
+        "loader.fail" => {
+            if let Some(loaded) = state.resources.loaded(number(args, 0)) {
+                loaded.fail(format!("{}: {}", text(args, 1), text(args, 2)));
+            }
+            Wire::Undefined
+        }
+        "loader.entrypoint" => entrypoint(state, args),
+        "loader.drop" => {
+            state.resources.drop_loaded(number(args, 0));
+            Wire::Undefined
+        }
+        _ => return None,
+    })
+}
+
+fn get(state: &mut State, args: &[Wire<'_>]) -> WireOut {
+    let Some(loader) = state.resources.loader(number(args, 0)) else { return thrown("no such loader") };
+    let name = args.get(1).and_then(Wire::as_str);
+    let (loaded, wanted) = loader.get(name.as_deref());
+    match state.resources.add_loaded(loaded) {
+        Some(handle) => Wire::Array(vec![handle.into(), wanted.into()]),
+        None => Wire::error("RangeError", "too many loaded workers are held at once"),
+    }
+}
+
+/// Limits as the loader names them: `{cpuMs, subRequests, memoryMb, wallMs}`.
+fn limits(asked: Option<&Wire<'_>>) -> LimitsAsked {
+    let get = |key| asked.and_then(|a| a.get(key)).and_then(Wire::as_f64).map(|n| n.clamp(0.0, f64::from(u32::MAX)) as u32);
+    LimitsAsked { cpu_ms: get("cpuMs"), wall_ms: get("wallMs"), memory_mb: get("memoryMb"), subrequests: get("subRequests"), output_bytes: None }
+}
+
+fn targets(state: &State, channels: Option<&Wire<'_>>) -> Vec<Arc<dyn Target>> {
+    let numbers = channels.and_then(Wire::as_array).unwrap_or_default();
+    numbers.iter().filter_map(|n| state.resources.channel(n.as_u32()?).cloned()).collect()
+}
+
+/// Channels given away with code: the guest keeps no number for them.
+fn taken(state: &mut State, channels: Option<&Wire<'_>>) -> Vec<Arc<dyn Target>> {
+    let targets = targets(state, channels);
+    for n in channels.and_then(Wire::as_array).unwrap_or_default() {
+        state.resources.drop_channel(n.as_u32().unwrap_or(0));
+    }
+    targets
+}
+
+fn content(value: &Wire<'_>) -> Vec<u8> {
+    match value {
+        Wire::Bytes(b) => b.to_vec(),
+        other => other.as_str().map(|s| s.into_owned().into_bytes()).unwrap_or_default(),
+    }
+}
+
+/// `[name, kind, content]` each.
+fn modules(list: &[Wire<'_>]) -> (HashMap<String, Module>, Vec<Untransformed>) {
+    let mut modules = HashMap::new();
+    let mut untransformed = Vec::new();
+    for entry in list.iter().filter_map(Wire::as_array) {
+        let (name, kind) = (text(entry, 0), text(entry, 1));
+        let bytes = entry.get(2).map(content).unwrap_or_default();
+        let kind = match kind.as_str() {
+            "cjs" => ModuleKind::CommonJs,
+            "text" => ModuleKind::Text,
+            "data" => ModuleKind::Data,
+            "json" => ModuleKind::Json,
+            "wasm" => ModuleKind::Wasm,
+            "ts" | "tsx" | "jsx" => {
+                let kind = ["ts", "tsx", "jsx"].into_iter().find(|k| *k == kind).unwrap_or("ts");
+                untransformed.push((name, kind, String::from_utf8_lossy(&bytes).into_owned()));
+                continue;
+            }
+            _ => ModuleKind::JavaScript,
+        };
+        modules.insert(name, Module { kind, content: bytes.into(), source_map: None });
+    }
+    (modules, untransformed)
+}
+
+fn code(state: &mut State, args: &[Wire<'_>]) -> WireOut {
+    let Some(loaded) = state.resources.loaded(number(args, 0)) else { return thrown("no such worker") };
+    let (modules, untransformed) = modules(args.get(2).and_then(Wire::as_array).unwrap_or_default());
+    let code = Code { main: text(args, 1), modules };
+    let env = taken(state, args.get(6));
+    let bindings = match args.get(5) {
+        Some(Wire::Bytes(b)) => vec![(String::new(), Binding::Cloned(b.to_vec().into(), env))],
+        _ => Vec::new(),
+    };
+    let outbound = match args.get(7) {
+        None | Some(Wire::Undefined) => state.worker.outbound.clone(),
+        Some(Wire::Null) => None,
+        Some(n) => taken(state, Some(&Wire::Array(vec![n.clone()]))).pop(),
+    };
+    let tails = taken(state, args.get(8));
+    let policy = loaded.loader().policy();
+    let size = code.size() + untransformed.iter().map(|(_, _, s)| s.len() as u64).sum::<u64>();
+    if size > policy.code_bytes {
+        return thrown(format!("the worker's modules are {size} bytes; at most {} are allowed", policy.code_bytes));
+    }
+    let options = Wire::object([("compatibilityDate", args.get(3).cloned().unwrap_or_default()), ("compatibilityFlags", args.get(4).cloned().unwrap_or_default())]);
+    let worker = Worker {
+        code: Arc::new(code),
+        bindings,
+        limits: policy.lowered(&limits(args.get(9))),
+        outbound,
+        observer: observed(state.worker.observer.clone(), Tails(tails)),
+        options: options.into_owned(),
+    };
+    loaded.provide(worker, untransformed);
+    Wire::Undefined
+}
+
+fn entrypoint(state: &mut State, args: &[Wire<'_>]) -> WireOut {
+    let Some(loaded) = state.resources.loaded(number(args, 0)) else { return thrown("no such worker") };
+    let props = args.get(2).and_then(Wire::as_bytes).unwrap_or_default().to_vec().into();
+    let targets = taken(state, args.get(3));
+    let name = args.get(1).and_then(Wire::as_str).map(|s| s.into_owned());
+    let entry = Entry { name, props, targets, limits: limits(args.get(4)) };
+    match state.resources.add_channel(loaded.entrypoint(entry)) {
+        Some(n) => n.into(),
+        None => Wire::error("RangeError", "too many channels"),
+    }
+}

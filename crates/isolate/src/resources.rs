@@ -1,0 +1,174 @@
+//! What an isolate holds beyond its memory: body streams, sockets and channels, by the numbers its guest knows them
+//! under. A number means something only here; a forged one finds nothing. None of this survives hibernation.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+
+use crate::body::{Body, BodyStream, BodyWriter};
+use crate::loader::{Loaded, Loader};
+use crate::socket::{Socket, SocketMessage};
+use crate::target::Target;
+
+/// Channels an isolate may hold; each is a reference to something outside.
+const CHANNELS_MAX: usize = 65_536;
+
+/// A stream being read. Reads are operations in flight, hence the lock; its waiters are served in order.
+pub(crate) type SharedReader = Arc<Mutex<Option<BodyStream>>>;
+/// A stream being written; `None` once closed.
+pub(crate) type SharedWriter = Arc<Mutex<Option<BodyWriter>>>;
+
+/// All resources of one isolate.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    last: u32,
+    max: usize,
+    readers: HashMap<u32, SharedReader>,
+    writers: HashMap<u32, SharedWriter>,
+    sockets: HashMap<u32, mpsc::Sender<SocketMessage>>,
+    unclaimed_sockets: HashMap<u32, (mpsc::Receiver<SocketMessage>, Socket)>,
+    channels: HashMap<u32, Arc<dyn Target>>,
+    loaders: HashMap<u32, Arc<Loader>>,
+    loaded: HashMap<u32, Arc<Loaded>>,
+}
+
+impl Resources {
+    pub(crate) fn new(max: usize) -> Self {
+        // Channel 0 is the global way out and never in the table.
+        Self { last: 0, max, readers: HashMap::new(), writers: HashMap::new(), sockets: HashMap::new(), unclaimed_sockets: HashMap::new(), channels: HashMap::new(), loaders: HashMap::new(), loaded: HashMap::new() }
+    }
+
+    fn number(&mut self) -> u32 {
+        loop {
+            self.last = self.last % (i32::MAX as u32) + 1;
+            let n = self.last;
+            let taken = self.readers.contains_key(&n) || self.writers.contains_key(&n) || self.sockets.contains_key(&n) || self.channels.contains_key(&n) || self.loaders.contains_key(&n) || self.loaded.contains_key(&n);
+            if !taken {
+                return n;
+            }
+        }
+    }
+
+    /// A stream that the guest will read. The bound is kept by whoever opens: a body is never refused half-way.
+    pub(crate) fn add_reader(&mut self, stream: BodyStream) -> u32 {
+        let n = self.number();
+        self.readers.insert(n, Arc::new(Mutex::new(Some(stream))));
+        n
+    }
+
+    /// A stream that the guest will write, and whose other end it can pass on; `None` when it has too many.
+    pub(crate) fn open_stream(&mut self) -> Option<u32> {
+        if self.writers.len() >= self.max || self.readers.len() >= self.max {
+            return None;
+        }
+        let n = self.number();
+        let (writer, stream) = Body::channel();
+        self.writers.insert(n, Arc::new(Mutex::new(Some(writer))));
+        self.readers.insert(n, Arc::new(Mutex::new(Some(stream))));
+        Some(n)
+    }
+
+    pub(crate) fn reader(&self, n: u32) -> Option<SharedReader> {
+        self.readers.get(&n).cloned()
+    }
+
+    pub(crate) fn writer(&self, n: u32) -> Option<SharedWriter> {
+        self.writers.get(&n).cloned()
+    }
+
+    pub(crate) fn drop_writer(&mut self, n: u32) -> Option<SharedWriter> {
+        self.writers.remove(&n)
+    }
+
+    /// Stops reading: the writer sees that its reader has gone.
+    pub(crate) fn drop_reader(&mut self, n: u32) {
+        self.readers.remove(&n);
+    }
+
+    /// Takes a stream out, to hand it on. `None` if it is unknown, or being read right now.
+    pub(crate) fn take_stream(&mut self, n: u32) -> Option<BodyStream> {
+        let shared = self.readers.remove(&n)?;
+        shared.try_lock().ok()?.take()
+    }
+
+    pub(crate) fn add_socket(&mut self, tx: mpsc::Sender<SocketMessage>) -> u32 {
+        let n = self.number();
+        self.sockets.insert(n, tx);
+        n
+    }
+
+    /// A socket that a response will hand to the client; what is sent before that waits in it.
+    pub(crate) fn open_socket(&mut self) -> Option<u32> {
+        if self.sockets.len() >= self.max {
+            return None;
+        }
+        let (ours, theirs) = Socket::pair("");
+        let n = self.add_socket(ours.tx);
+        self.unclaimed_sockets.insert(n, (ours.rx, theirs));
+        Some(n)
+    }
+
+    /// The client's end of a socket from `open_socket`, and where its messages arrive.
+    pub(crate) fn claim_socket(&mut self, n: u32) -> Option<(mpsc::Receiver<SocketMessage>, Socket)> {
+        self.unclaimed_sockets.remove(&n)
+    }
+
+    pub(crate) fn socket(&self, n: u32) -> Option<&mpsc::Sender<SocketMessage>> {
+        self.sockets.get(&n)
+    }
+
+    pub(crate) fn drop_socket(&mut self, n: u32) {
+        self.sockets.remove(&n);
+        self.unclaimed_sockets.remove(&n);
+    }
+
+    /// A target that the guest may call; `None` when it holds too many.
+    pub(crate) fn add_channel(&mut self, target: Arc<dyn Target>) -> Option<u32> {
+        if self.channels.len() >= CHANNELS_MAX {
+            return None;
+        }
+        let n = self.number();
+        self.channels.insert(n, target);
+        Some(n)
+    }
+
+    pub(crate) fn channel(&self, n: u32) -> Option<&Arc<dyn Target>> {
+        self.channels.get(&n)
+    }
+
+    pub(crate) fn add_loader(&mut self, loader: Arc<Loader>) -> Option<u32> {
+        let n = self.number();
+        self.loaders.insert(n, loader);
+        Some(n)
+    }
+
+    pub(crate) fn loader(&self, n: u32) -> Option<Arc<Loader>> {
+        self.loaders.get(&n).cloned()
+    }
+
+    pub(crate) fn add_loaded(&mut self, loaded: Arc<Loaded>) -> Option<u32> {
+        if self.loaded.len() >= CHANNELS_MAX {
+            return None;
+        }
+        let n = self.number();
+        self.loaded.insert(n, loaded);
+        Some(n)
+    }
+
+    pub(crate) fn loaded(&self, n: u32) -> Option<Arc<Loaded>> {
+        self.loaded.get(&n).cloned()
+    }
+
+    pub(crate) fn drop_loaded(&mut self, n: u32) {
+        self.loaded.remove(&n);
+    }
+
+    pub(crate) fn take_channel(&mut self, n: u32) -> Option<Arc<dyn Target>> {
+        self.channels.remove(&n)
+    }
+
+    pub(crate) fn drop_channel(&mut self, n: u32) {
+        self.channels.remove(&n);
+    }
+}

@@ -1,0 +1,147 @@
+//! What an isolate runs: a worker is code, bindings, limits and the targets it may reach. Values only; nothing here
+//! runs. Made by the node for deployed workers and by the loader for workers that other workers load.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::limits::Limits;
+use crate::loader::Loader;
+use crate::outcome::{Exception, Report};
+use crate::target::Target;
+use crate::wire::WireOut;
+
+/// What a module holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ModuleKind {
+    /// An ECMAScript module.
+    JavaScript,
+    /// A CommonJS module; its `module.exports` becomes the default export.
+    CommonJs,
+    /// Default export: a string.
+    Text,
+    /// Default export: an `ArrayBuffer`.
+    Data,
+    /// Default export: the parsed value.
+    Json,
+    /// Default export: a `WebAssembly.Module`.
+    Wasm,
+}
+
+impl ModuleKind {
+    /// The word used in the guest ABI and by the Worker Loader.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::JavaScript => "js",
+            Self::CommonJs => "cjs",
+            Self::Text => "text",
+            Self::Data => "data",
+            Self::Json => "json",
+            Self::Wasm => "wasm",
+        }
+    }
+}
+
+/// One module of a worker.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// Its kind.
+    pub kind: ModuleKind,
+    /// Its text (UTF-8) or bytes.
+    pub content: Bytes,
+    /// A source map (JSON) for JavaScript, where there is one.
+    pub source_map: Option<Bytes>,
+}
+
+/// A worker's modules by name, and which one is imported first.
+#[derive(Clone, Debug, Default)]
+pub struct Code {
+    /// Name of the main module.
+    pub main: String,
+    /// All modules by name.
+    pub modules: HashMap<String, Module>,
+}
+
+impl Code {
+    /// A worker of one JavaScript module.
+    pub fn single(source: impl Into<Bytes>) -> Self {
+        let module = Module { kind: ModuleKind::JavaScript, content: source.into(), source_map: None };
+        Self { main: "main.js".into(), modules: HashMap::from([("main.js".into(), module)]) }
+    }
+
+    /// Total size of all modules in bytes.
+    pub fn size(&self) -> u64 {
+        self.modules.values().map(|m| m.content.len() as u64).sum()
+    }
+}
+
+/// A name in `env`.
+#[derive(Clone, Debug)]
+pub enum Binding {
+    /// A string.
+    Text(String),
+    /// A value parsed from JSON text inside the guest.
+    Json(String),
+    /// The name of a secret; the guest sees a placeholder that only the way out replaces.
+    Secret(String),
+    /// Bytes (`ArrayBuffer`).
+    Data(Bytes),
+    /// Another worker or service.
+    Service(Arc<dyn Target>),
+    /// A Worker Loader.
+    Loader(Arc<Loader>),
+    /// A structured clone made by another isolate, with the targets it refers to. Under the empty name it is the whole
+    /// `env` (the loader's).
+    Cloned(Bytes, Vec<Arc<dyn Target>>),
+}
+
+/// Hears what happens in an isolate. Called on the isolate's own task: must not block.
+pub trait Observer: Send + Sync {
+    /// `console.*`; `level` is `log`, `info`, `warn`, `error`, `debug` or `trace`.
+    fn log(&self, level: &str, text: &str) {
+        let _ = (level, text);
+    }
+    /// An exception nobody caught.
+    fn exception(&self, exception: &Exception) {
+        let _ = exception;
+    }
+    /// A call and everything it started has ended. `event` names its kind (`fetch`, `rpc`, …).
+    fn finished(&self, event: &str, report: &Report) {
+        let _ = (event, report);
+    }
+}
+
+/// Hears nothing.
+pub struct Unobserved;
+impl Observer for Unobserved {}
+
+/// Everything an isolate needs to run. Immutable; shared by all isolates of a deployed version.
+pub struct Worker {
+    /// Its modules.
+    pub code: Arc<Code>,
+    /// `env`, in order.
+    pub bindings: Vec<(String, Binding)>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Where `fetch()` and `connect()` go; `None` refuses them.
+    pub outbound: Option<Arc<dyn Target>>,
+    /// Who hears of it.
+    pub observer: Arc<dyn Observer>,
+    /// Further options the guest understands (`compatibilityDate`, …), as a wire object.
+    pub options: WireOut,
+}
+
+impl Worker {
+    /// A worker with no bindings, default limits and no way out.
+    pub fn new(code: Code) -> Self {
+        Self {
+            code: Arc::new(code),
+            bindings: Vec::new(),
+            limits: Limits::default(),
+            outbound: None,
+            observer: Arc::new(Unobserved),
+            options: WireOut::Object(Vec::new()),
+        }
+    }
+}

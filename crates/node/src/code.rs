@@ -1,0 +1,192 @@
+//! A worker's code as the node keeps and runs it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use skep_bundle::{CompileError, Compiler, Kind, Language, Module, Modules};
+use skep_id::WorkerName;
+use skep_isolate::{Limits, LimitsAsked};
+
+use crate::CodeConfig;
+
+/// Everything that makes a version behave as it does. Two versions with equal code are the same version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Code {
+    /// The modules, plain JavaScript by now.
+    pub modules: Modules,
+    /// What `env` holds.
+    pub bindings: BTreeMap<String, Binding>,
+    /// Limits that it asks for.
+    pub limits: LimitsAsked,
+    /// The date whose behaviour is expected.
+    pub compatibility_date: Option<String>,
+    /// Flags expected.
+    pub compatibility_flags: Vec<String>,
+    /// Whether the global `fetch()` may leave the isolate.
+    pub network: bool,
+}
+
+/// One entry of `env`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Binding {
+    /// A string.
+    Text {
+        /// The string.
+        value: String,
+    },
+    /// A JSON value.
+    Json {
+        /// The value.
+        value: serde_json::Value,
+    },
+    /// A placeholder for a secret.
+    Secret {
+        /// The secret's name.
+        name: String,
+    },
+    /// Bytes.
+    Data {
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Another worker.
+    Service {
+        /// Its name.
+        worker: WorkerName,
+        /// A named entrypoint.
+        entrypoint: Option<String>,
+    },
+    /// The Worker Loader.
+    Loader,
+}
+
+/// Code as someone hands it in.
+#[derive(Debug, Clone, Default)]
+pub struct Draft {
+    /// The module to start with.
+    pub main: String,
+    /// Modules, some perhaps still TypeScript.
+    pub modules: BTreeMap<String, DraftModule>,
+    /// What `env` shall hold.
+    pub bindings: BTreeMap<String, Binding>,
+    /// Limits asked for.
+    pub limits: LimitsAsked,
+    /// The date whose behaviour is expected.
+    pub compatibility_date: Option<String>,
+    /// Flags expected.
+    pub compatibility_flags: Vec<String>,
+    /// Whether the global `fetch()` shall leave the isolate.
+    pub network: bool,
+}
+
+/// A module as handed in.
+#[derive(Debug, Clone)]
+pub enum DraftModule {
+    /// Ready.
+    Ready(Module),
+    /// To be stripped of types.
+    Typed(Language, String),
+}
+
+/// Why a draft is refused before anything of it ran.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodeError {
+    /// The main module is missing.
+    #[error("the main module {0:?} is not among the modules")]
+    NoMain(String),
+    /// The main module is no code.
+    #[error("the main module {0:?} is not JavaScript")]
+    MainIsNoCode(String),
+    /// A name that no import could have, or that would confuse one.
+    #[error("{0:?} is not a module name: it must be relative, without \"..\", and at most 512 characters")]
+    BadName(String),
+    /// A limit of zero would let nothing run.
+    #[error("the limit {0} must be at least 1")]
+    ZeroLimit(&'static str),
+    /// Too much of something.
+    #[error("{what} of {got} is over this node's limit of {most}")]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// How much.
+        got: u64,
+        /// How much is taken.
+        most: u64,
+    },
+    /// It does not compile.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+}
+
+impl Draft {
+    /// Checks the draft and strips types where there are some.
+    ///
+    /// # Errors
+    /// When the draft breaks a rule or does not parse.
+    pub async fn compile(self, compiler: &Compiler, most: &CodeConfig, limits: &Limits) -> Result<Code, CodeError> {
+        self.check(most, limits)?;
+        let mut modules = BTreeMap::new();
+        for (name, module) in self.modules {
+            let module = match module {
+                DraftModule::Ready(module) => module,
+                DraftModule::Typed(language, source) => {
+                    let stripped = compiler.strip(&name, &source, language).await?;
+                    Module { kind: Kind::Esm, bytes: stripped.code.into_bytes(), source_map: Some(stripped.source_map) }
+                }
+            };
+            modules.insert(name, module);
+        }
+        Ok(Code {
+            modules: Modules { main: self.main, modules },
+            bindings: self.bindings,
+            limits: self.limits,
+            compatibility_date: self.compatibility_date,
+            compatibility_flags: self.compatibility_flags,
+            network: self.network,
+        })
+    }
+
+    fn check(&self, most: &CodeConfig, limits: &Limits) -> Result<(), CodeError> {
+        check_limits(&self.limits)?;
+        let main = self.modules.get(&self.main).ok_or_else(|| CodeError::NoMain(self.main.clone()))?;
+        if matches!(main, DraftModule::Ready(module) if !matches!(module.kind, Kind::Esm | Kind::Cjs)) {
+            return Err(CodeError::MainIsNoCode(self.main.clone()));
+        }
+        if let Some(name) = self.modules.keys().find(|name| !is_module_name(name)) {
+            return Err(CodeError::BadName(name.chars().take(80).collect()));
+        }
+        let bound = |what, got: usize, most: u64| {
+            if got as u64 > most { Err(CodeError::TooLarge { what, got: got as u64, most }) } else { Ok(()) }
+        };
+        bound("a number of modules", self.modules.len(), most.modules_max as u64)?;
+        bound("a code size", self.modules.values().map(DraftModule::size).sum(), limits.code_bytes)?;
+        let bindings = serde_json::to_vec(&self.bindings).map_or(usize::MAX, |bytes| bytes.len());
+        bound("a size of bindings", bindings, most.bindings_bytes_max as u64)
+    }
+}
+
+impl DraftModule {
+    fn size(&self) -> usize {
+        match self {
+            Self::Ready(module) => module.bytes.len() + module.source_map.as_ref().map_or(0, String::len),
+            Self::Typed(_, source) => source.len(),
+        }
+    }
+}
+
+/// Zero is refused rather than taken as "none": no request could live under it. No subrequests at all is a sensible wish.
+fn check_limits(limits: &LimitsAsked) -> Result<(), CodeError> {
+    let zero = [("cpu_ms", limits.cpu_ms), ("wall_ms", limits.wall_ms), ("memory_mb", limits.memory_mb)]
+        .into_iter()
+        .find(|(_, asked)| *asked == Some(0));
+    zero.map_or(Ok(()), |(name, _)| Err(CodeError::ZeroLimit(name)))
+}
+
+fn is_module_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 512
+        && !name.starts_with('/')
+        && !name.chars().any(char::is_control)
+        && name.split('/').all(|part| part != "..")
+}

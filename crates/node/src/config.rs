@@ -1,0 +1,103 @@
+//! What one can set about a node. Every field has a default that suits one machine.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use skep_isolate::{EngineConfig, Limits};
+
+/// The node's settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The folder of everything that lasts: databases, modules, keys, compiled code. One node to a folder. Default `.skep`.
+    pub data: PathBuf,
+    /// The domain below which workers answer by host, `<name>.<domain>`. Default `localhost`, which browsers resolve to this
+    /// machine by themselves.
+    pub domain: String,
+    /// The limits of every isolate. A worker or a caller may ask for less: the lower wins.
+    pub limits: Limits,
+    /// The engine below: slots, native stacks, threads.
+    pub engine: EngineConfig,
+    /// How many isolates are kept.
+    pub pool: PoolConfig,
+    /// What is taken as code.
+    pub code: CodeConfig,
+    /// What leaves the node.
+    pub egress: Egress,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from(".skep"),
+            domain: "localhost".to_owned(),
+            limits: Limits::default(),
+            engine: EngineConfig::default(),
+            pool: PoolConfig::default(),
+            code: CodeConfig::default(),
+            egress: Egress::Public,
+        }
+    }
+}
+
+/// How many isolates are kept and how they are shared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolConfig {
+    /// Most live isolates of deployed workers. When a further one is needed, the one that was idle longest goes; when none is idle, the
+    /// request is refused. Default 1,000.
+    pub isolates_max: usize,
+    /// Most isolates of one worker version: JavaScript is single-threaded, so more than there are cores gains nothing. Default: the
+    /// number of cores.
+    pub isolates_per_worker_max: usize,
+    /// Requests that one isolate serves at once before another isolate is started. Default 32.
+    pub requests_per_isolate: usize,
+    /// Requests that one isolate serves at once at most; beyond it they are refused. Default 1,024.
+    pub requests_per_isolate_max: usize,
+    /// Snippets that run at once; beyond it they wait. Default 256.
+    pub executes_max: usize,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            isolates_max: 1_000,
+            isolates_per_worker_max: std::thread::available_parallelism().map_or(1, usize::from),
+            requests_per_isolate: 32,
+            requests_per_isolate_max: 1_024,
+            executes_max: 256,
+        }
+    }
+}
+
+/// What is taken as code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CodeConfig {
+    /// Most modules of a version. Default 1,000.
+    pub modules_max: usize,
+    /// Most bytes of all bindings of a version. Default 1 MiB.
+    pub bindings_bytes_max: usize,
+    /// Versions kept of each worker; the oldest go first, the active one never. Default 50.
+    pub versions_max: u32,
+    /// Compile children at once. Default 2.
+    pub compile_children_max: usize,
+}
+
+impl Default for CodeConfig {
+    fn default() -> Self {
+        Self { modules_max: 1_000, bindings_bytes_max: 1 << 20, versions_max: 50, compile_children_max: 2 }
+    }
+}
+
+/// Where `fetch()` may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Egress {
+    /// Nowhere.
+    None,
+    /// Public addresses only: not this machine, not its network, not a cloud's metadata service. The default.
+    Public,
+    /// Anywhere. For development and for networks that are guarded otherwise.
+    Any,
+}

@@ -1,0 +1,106 @@
+//! Guests as isolates: the engine, behind the seam.
+
+use std::{path::Path, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use skep_isolate::{
+    Engine, EngineConfig, Entry, Event, IMAGE_HASH, Image, Isolate, Limits, Loader, Meter, Outcome, Report, Request, RpcMessage,
+    Transform, Worker,
+};
+use tokio::sync::oneshot;
+
+use crate::{Entrypoint, Guest, OpenError, Runtime, Served};
+
+/// Named workers that one loader remembers; the one used longest ago goes first.
+const NAMED_MAX: usize = 256;
+
+/// The engine and its image.
+pub(crate) struct Isolates {
+    image: Image,
+}
+
+impl Isolates {
+    /// Starts the engine; compiled code is kept in `cache`, which must be the node's own.
+    pub fn open(config: &EngineConfig, cache: &Path) -> Result<Self, OpenError> {
+        let engine = Engine::new(config.clone()).map_err(|error| OpenError::Engine(Box::new(error)))?;
+        let image = Image::load(&engine, Some(cache)).map_err(|error| OpenError::Engine(Box::new(error)))?;
+        Ok(Self { image })
+    }
+}
+
+impl Runtime for Isolates {
+    fn image(&self) -> String {
+        IMAGE_HASH.to_owned()
+    }
+
+    fn start(&self, worker: Arc<Worker>) -> Arc<dyn Guest> {
+        Arc::new(Isolate::start(&self.image, worker))
+    }
+
+    fn loader(&self, policy: Limits, transform: Arc<dyn Transform>) -> Option<Arc<Loader>> {
+        Some(Loader::new(&self.image, policy, NAMED_MAX, transform))
+    }
+
+    fn free(&self) -> usize {
+        self.image.engine().free_slots()
+    }
+}
+
+impl Guest for Isolate {
+    fn loaded(&self) -> BoxFuture<'_, Result<(), Outcome>> {
+        Box::pin(async move {
+            // No module has the empty name: a worker that has come to life answers with an exception, and has run nothing.
+            let nothing = Event::Run { module: String::new(), export: String::new(), args: "[]".to_owned() };
+            match self.event(Entry::default(), nothing, None).await {
+                Ok(_) | Err(Outcome::Exception(_)) => Ok(()),
+                Err(outcome) => Err(outcome),
+            }
+        })
+    }
+
+    fn fetch(&self, entrypoint: Entrypoint, request: Request) -> BoxFuture<'_, Result<Served, Report>> {
+        Box::pin(async move {
+            let (sender, report) = oneshot::channel();
+            match self.fetch_reported(entry(entrypoint), request, Some(sender)).await {
+                Ok(response) => Ok(Served { response, report: Box::pin(awaited(report, Outcome::Ok)) }),
+                Err(outcome) => Err(failed(report, outcome).await),
+            }
+        })
+    }
+
+    fn rpc(&self, entrypoint: Entrypoint, message: RpcMessage) -> BoxFuture<'_, Result<RpcMessage, Report>> {
+        Box::pin(async move {
+            let answer = Self::rpc(self, entry(entrypoint), message).await;
+            answer.map_err(|outcome| Report { outcome, meter: Meter::default() })
+        })
+    }
+
+    fn run(&self, module: String, args: String) -> BoxFuture<'_, (Option<String>, Report)> {
+        Box::pin(async move {
+            let (sender, report) = oneshot::channel();
+            let event = Event::Run { module, export: "default".to_owned(), args };
+            match self.event(Entry::default(), event, Some(sender)).await {
+                Ok(result) => (String::from_utf8(result.to_vec()).ok(), awaited(report, Outcome::Ok).await),
+                Err(outcome) => (None, failed(report, outcome).await),
+            }
+        })
+    }
+
+    fn alive(&self) -> bool {
+        !self.has_ended()
+    }
+}
+
+/// The report of a call, or one without a meter when the isolate went before it could make one.
+async fn awaited(report: oneshot::Receiver<Report>, outcome: Outcome) -> Report {
+    report.await.unwrap_or(Report { outcome, meter: Meter::default() })
+}
+
+/// The caller's outcome is the one to show: the report's may already be that of the isolate's end.
+async fn failed(report: oneshot::Receiver<Report>, outcome: Outcome) -> Report {
+    Report { outcome: outcome.clone(), ..awaited(report, outcome).await }
+}
+
+fn entry(name: Entrypoint) -> Entry {
+    Entry { name, ..Entry::default() }
+}

@@ -1,0 +1,44 @@
+//! One host: composes the engines below and is the only crate that knows them all.
+//!
+//! [`Node::open`] takes a data folder and gives a handle; what is deployed, who may deploy, and which isolates are warm is behind
+//! it. Drop the last handle to stop; [`Node::close`] writes down what is only in memory.
+//!
+//! It is not: a server. It knows no routes, and a whole node runs in a test without a socket.
+
+#![warn(missing_docs)]
+
+pub mod body;
+mod code;
+mod config;
+mod egress;
+mod execute;
+mod guest;
+mod isolates;
+mod metrics;
+mod node;
+mod pool;
+mod snippet;
+mod store;
+mod tail;
+pub mod websocket;
+mod workers;
+
+pub use code::{Binding, Code, CodeError, Draft, DraftModule};
+pub use config::{CodeConfig, Config, Egress, PoolConfig};
+pub use execute::{Executed, Line, Snippet};
+pub use guest::{Entrypoint, Guest, Runtime, Served};
+pub use node::{DeployError, InFlight, Node, OpenError, Status};
+pub use skep_isolate::{Body, BodyError, BodyStream, Exception, LimitsAsked, Meter, Outcome, Report, Request, Response, Socket, Worker};
+pub use store::{Deployment, Store, StoreError, VersionRow};
+pub use tail::{Event, Tail};
+pub use workers::DispatchError;
+
+/// The hash of the isolate image of this build.
+pub const IMAGE_HASH: &str = skep_isolate::IMAGE_HASH;
+
+/// Milliseconds since the epoch.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,377 @@
+//! The node's handle: what one can ask of a node.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use skep_access::{KeyError, Keys, NewKey, Scope};
+use skep_bundle::{Compiler, CompilerConfig};
+use skep_id::{RequestId, VersionId, WorkerName};
+use skep_isolate::{Outcome, Request, Response, Target};
+use tokio::sync::{Semaphore, broadcast};
+
+use crate::{
+    CodeError, Config, Deployment, Draft, Egress, Entrypoint, Event, Runtime, Store, StoreError, VersionRow,
+    egress::Outbound,
+    isolates::Isolates,
+    metrics::Metrics,
+    workers::{DispatchError, Parts, Workers},
+};
+
+/// Where the first admin key is left for the CLI of the same machine.
+const ADMIN_KEY_FILE: &str = "admin.key";
+
+/// Longest time for one question to the compile child.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a node does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data folder cannot be used.
+    #[error("cannot use the data folder {}", .0.display())]
+    Data(PathBuf, #[source] io::Error),
+    /// Another node has it.
+    #[error("another node is running on the data folder {}", .0.display())]
+    InUse(PathBuf),
+    /// What is deployed cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The engine does not start.
+    #[error("the isolate engine does not start")]
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// TLS for outgoing connections cannot be set up.
+    #[error("outgoing TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Why a deploy changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The code breaks a rule or does not compile.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    /// The code did not come to life.
+    #[error("the worker does not start")]
+    Startup(Outcome),
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The node about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Since it opened.
+    pub uptime: Duration,
+    /// Deployed workers.
+    pub workers: usize,
+    /// Isolates of deployed workers that are alive.
+    pub isolates: usize,
+    /// Requests in flight, as counted by [`Node::enter`].
+    pub in_flight: u64,
+    /// Whether it takes no new requests.
+    pub draining: bool,
+}
+
+/// A running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub config: Arc<Config>,
+    pub runtime: Arc<dyn Runtime>,
+    pub workers: Arc<Workers>,
+    pub compiler: Compiler,
+    pub metrics: Arc<Metrics>,
+    pub executing: Semaphore,
+    store: Arc<Store>,
+    keys: Arc<Keys>,
+    /// Deploys of one node take turns from storing to switching, so that what answers is what is stored.
+    switching: tokio::sync::Mutex<()>,
+    in_flight: AtomicU64,
+    draining: AtomicBool,
+    opened: Instant,
+    // Held for its lock.
+    _lock: File,
+}
+
+/// Counts a request as in flight until it is dropped.
+pub struct InFlight(Arc<Inner>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Node {
+    /// Opens a node with isolates. `compile_child` is the command that becomes a compile child.
+    ///
+    /// # Errors
+    /// When the data folder is in use or damaged, or the engine does not start.
+    pub fn open(config: Config, compile_child: (PathBuf, Vec<String>)) -> Result<Self, OpenError> {
+        let lock = claim(&config.data)?;
+        let runtime = Arc::new(Isolates::open(&config.engine, &config.data.join("cache"))?);
+        Self::assemble(config, compile_child, runtime, lock)
+    }
+
+    /// Opens a node with guests of another kind.
+    ///
+    /// # Errors
+    /// When the data folder is in use or damaged.
+    pub fn open_with(config: Config, compile_child: (PathBuf, Vec<String>), runtime: Arc<dyn Runtime>) -> Result<Self, OpenError> {
+        let lock = claim(&config.data)?;
+        Self::assemble(config, compile_child, runtime, lock)
+    }
+
+    fn assemble(
+        config: Config,
+        (program, args): (PathBuf, Vec<String>),
+        runtime: Arc<dyn Runtime>,
+        lock: File,
+    ) -> Result<Self, OpenError> {
+        let store = Arc::new(Store::open(&config.data)?);
+        let keys = Arc::new(Keys::open(&config.data.join("access.sqlite"))?);
+        let compiler =
+            Compiler::new(CompilerConfig { program, args, children_max: config.code.compile_children_max, timeout: COMPILE_TIMEOUT });
+        let outbound = match config.egress {
+            Egress::None => None,
+            policy => Some(Arc::new(Outbound::new(policy)?) as Arc<dyn Target>),
+        };
+        let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::new());
+        let workers = Workers::open(Parts {
+            config: Arc::clone(&config),
+            store: Arc::clone(&store),
+            runtime: Arc::clone(&runtime),
+            compiler: compiler.clone(),
+            metrics: Arc::clone(&metrics),
+            outbound,
+        })?;
+        let inner = Inner {
+            executing: Semaphore::new(config.pool.executes_max),
+            config,
+            runtime,
+            workers,
+            compiler,
+            metrics,
+            store,
+            keys,
+            switching: tokio::sync::Mutex::default(),
+            in_flight: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            opened: Instant::now(),
+            _lock: lock,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The settings it was opened with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The API keys.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.inner.keys
+    }
+
+    /// Hash of the image that isolates start from.
+    #[must_use]
+    pub fn image(&self) -> String {
+        self.inner.runtime.image()
+    }
+
+    /// Makes the first admin key if there is none that works, and leaves it in the data folder, readable by its owner only. Returns the
+    /// file if it was made now.
+    ///
+    /// # Errors
+    /// When the key cannot be made or written.
+    pub fn ensure_admin_key(&self) -> Result<Option<PathBuf>, OpenError> {
+        let now = crate::now_ms();
+        if self.inner.keys.has_admin(now)? {
+            return Ok(None);
+        }
+        let new = NewKey { label: "first key, made by skep up".to_owned(), scopes: [Scope::Admin].into_iter().collect(), expires_at: None };
+        let (_, token) = self.inner.keys.create(&new, now)?;
+        let path = self.inner.config.data.join(ADMIN_KEY_FILE);
+        write_secret(&path, &token.reveal()).map_err(|error| OpenError::Data(path.clone(), error))?;
+        Ok(Some(path))
+    }
+
+    /// Deploys code under a name. When it returns, the new version answers; if it fails, nothing has changed.
+    ///
+    /// # Errors
+    /// When the code is refused, does not start, or cannot be stored.
+    pub async fn deploy(&self, name: &WorkerName, draft: Draft, by: String, message: Option<String>) -> Result<(VersionRow, bool), DeployError> {
+        let code = draft.compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await?;
+        let rehearsed = self.inner.workers.rehearse(name, &code).await.map_err(DeployError::Startup)?;
+        let deployment = Deployment { by, message, at: crate::now_ms(), keep: self.inner.config.code.versions_max };
+        let inner = Arc::clone(&self.inner);
+        let name = name.clone();
+        // A task of its own: the client may leave, and then a stored version must still be switched to.
+        let done = tokio::spawn(async move {
+            let _turn = inner.switching.lock().await;
+            let (store, to) = (Arc::clone(&inner.store), name);
+            let stored = tokio::task::spawn_blocking(move || store.deploy(&to, &code, &deployment)).await;
+            let (row, new) = stored.map_err(|_| StoreError::Damaged("the store".to_owned(), "a deploy panicked"))??;
+            if new {
+                inner.metrics.deploys.fetch_add(1, Relaxed);
+                inner.workers.switch(row.clone(), Some(rehearsed));
+            }
+            Ok::<_, DeployError>((row, new))
+        });
+        done.await.unwrap_or_else(|_| Err(StoreError::Damaged("the store".to_owned(), "a deploy panicked").into()))
+    }
+
+    /// Returns to an earlier version.
+    ///
+    /// # Errors
+    /// When there is no such worker or version.
+    pub async fn rollback(&self, name: &WorkerName, to: Option<VersionId>) -> Result<VersionRow, StoreError> {
+        let _turn = self.inner.switching.lock().await;
+        let (store, name) = (Arc::clone(&self.inner.store), name.clone());
+        let done = tokio::task::spawn_blocking(move || store.rollback(&name, to, crate::now_ms())).await;
+        let row = done.unwrap_or_else(|_| Err(StoreError::Damaged("the store".to_owned(), "a rollback panicked")))?;
+        self.inner.workers.switch(row.clone(), None);
+        Ok(row)
+    }
+
+    /// Deletes a worker.
+    ///
+    /// # Errors
+    /// When there is no such worker.
+    pub async fn delete(&self, name: &WorkerName) -> Result<(), StoreError> {
+        let _turn = self.inner.switching.lock().await;
+        let (store, gone) = (Arc::clone(&self.inner.store), name.clone());
+        let done = tokio::task::spawn_blocking(move || store.delete(&gone)).await;
+        done.unwrap_or_else(|_| Err(StoreError::Damaged("the store".to_owned(), "a delete panicked")))?;
+        self.inner.workers.remove(name);
+        Ok(())
+    }
+
+    /// All workers: the version of each that answers.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn workers(&self) -> Result<Vec<VersionRow>, StoreError> {
+        self.inner.store.active()
+    }
+
+    /// A worker's versions, newest first.
+    ///
+    /// # Errors
+    /// When there is no such worker.
+    pub fn versions(&self, name: &WorkerName) -> Result<Vec<VersionRow>, StoreError> {
+        self.inner.store.versions(name)
+    }
+
+    /// Whether a worker of that name is deployed.
+    #[must_use]
+    pub fn has(&self, name: &WorkerName) -> bool {
+        self.inner.workers.has(name)
+    }
+
+    /// A new request id.
+    #[must_use]
+    pub fn next_id(&self) -> RequestId {
+        self.inner.metrics.ids.next()
+    }
+
+    /// Sends a request to a worker. Dropping the future, or the response's body, cancels it.
+    ///
+    /// # Errors
+    /// When there is no such worker, no room, or the worker failed.
+    pub async fn fetch(&self, name: &WorkerName, id: RequestId, request: Request) -> Result<Response, DispatchError> {
+        self.inner.workers.fetch(name, id, Entrypoint::default(), request).await
+    }
+
+    /// A worker's events from now on.
+    #[must_use]
+    pub fn tail(&self, name: &WorkerName) -> Option<broadcast::Receiver<Arc<Event>>> {
+        self.has(name).then(|| self.inner.workers.tails.of(name).listen())
+    }
+
+    /// Counts a request in. `None` while draining.
+    #[must_use]
+    pub fn enter(&self) -> Option<InFlight> {
+        self.inner.in_flight.fetch_add(1, Relaxed);
+        let entered = InFlight(Arc::clone(&self.inner));
+        (!self.inner.draining.load(Relaxed)).then_some(entered)
+    }
+
+    /// Takes no new requests from now on.
+    pub fn drain(&self) {
+        self.inner.draining.store(true, Relaxed);
+    }
+
+    /// The node about itself.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            uptime: self.inner.opened.elapsed(),
+            workers: self.inner.workers.count(),
+            isolates: self.inner.workers.alive(),
+            in_flight: self.inner.in_flight.load(Relaxed),
+            draining: self.inner.draining.load(Relaxed),
+        }
+    }
+
+    /// Counters and gauges in the Prometheus text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let status = self.status();
+        self.inner.metrics.render(&[
+            ("skep_workers", "Deployed workers.", status.workers as u64),
+            ("skep_isolates", "Isolates of deployed workers that are alive.", status.isolates as u64),
+            ("skep_isolate_slots_free", "Isolates that could still be started.", self.inner.runtime.free() as u64),
+            ("skep_requests_in_flight", "Requests being served.", status.in_flight),
+            ("skep_uptime_seconds", "Since the node opened.", status.uptime.as_secs()),
+        ])
+    }
+
+    /// Writes down what is only in memory. Called at the end, and now and then.
+    ///
+    /// # Errors
+    /// When the files fail.
+    pub fn close(&self) -> Result<(), KeyError> {
+        self.inner.keys.flush()
+    }
+}
+
+/// Makes the data folder, the owner's alone, and takes its lock. The lock goes with the process, however that ends.
+fn claim(data: &Path) -> Result<File, OpenError> {
+    let failed = |error| OpenError::Data(data.to_path_buf(), error);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(failed)?;
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(data.join("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(data.to_path_buf())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// A new file that only its owner can read, from its first instant; an old one is replaced, not written into.
+fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let _ = fs::remove_file(&aside);
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&aside)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    fs::rename(aside, path)
+}

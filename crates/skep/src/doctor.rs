@@ -1,0 +1,84 @@
+//! `skep doctor`: looks at the machine, the data folder and the node, and says what is amiss.
+
+use std::{fs, io::Write, path::Path};
+
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+use skep_api::{ErrorCode, NodeStatus};
+
+use crate::{Global, client::Client, failure::Failure, output};
+
+/// Connections, files and databases of a busy node.
+const FILES_WANTED: u64 = 4_096;
+
+/// Each warm isolate takes a few mappings.
+const MAPPINGS_WANTED: u64 = 65_530;
+
+#[derive(Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    said: String,
+}
+
+pub fn run(global: &Global) -> Result<(), Failure> {
+    let checks = [data_folder(&global.data()), open_files(), mappings(), node(global)];
+    if global.json {
+        output::json(&checks);
+    } else {
+        for Check { name, ok, said } in &checks {
+            output::line(&format!("{} {name}: {said}", if *ok { "ok  " } else { "LOOK" }));
+        }
+    }
+    if checks.iter().all(|check| check.ok) { Ok(()) } else { Err(Failure::silent(ErrorCode::Unavailable)) }
+}
+
+fn check(name: &'static str, found: Result<String, String>) -> Check {
+    Check { name, ok: found.is_ok(), said: found.unwrap_or_else(|said| said) }
+}
+
+fn data_folder(data: &Path) -> Check {
+    let shown = data.display();
+    let try_it = || {
+        if !data.exists() {
+            return Ok(format!("{shown} does not exist yet; `skep up` makes it"));
+        }
+        let probe = data.join("doctor.probe");
+        let written = fs::File::create(&probe).and_then(|mut file| file.write_all(b"x").and_then(|()| file.sync_all()));
+        let _ = fs::remove_file(&probe);
+        written.map(|()| format!("{shown} can be written")).map_err(|error| format!("{shown} cannot be written: {error}"))
+    };
+    check("data folder", try_it())
+}
+
+fn open_files() -> Check {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let found = if most >= FILES_WANTED {
+        Ok(format!("up to {most}"))
+    } else {
+        Err(format!("at most {most}, and a busy node wants {FILES_WANTED}; raise it with `ulimit -n`"))
+    };
+    check("open files", found)
+}
+
+fn mappings() -> Check {
+    let most = fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let found = match most {
+        Some(most) if most < MAPPINGS_WANTED => Err(format!("vm.max_map_count is {most}, and {MAPPINGS_WANTED} is usual; raise it with sysctl")),
+        Some(most) => Ok(format!("vm.max_map_count is {most}")),
+        None => Ok("not limited on this system".to_owned()),
+    };
+    check("memory mappings", found)
+}
+
+fn node(global: &Global) -> Check {
+    let asked = Client::new(global).and_then(|client| client.get::<NodeStatus>("/v1/node").map(|status| (client, status)));
+    let found = match asked {
+        Err(failure) => Err(failure.message().to_owned()),
+        Ok((client, status)) if status.version != env!("CARGO_PKG_VERSION") => {
+            Err(format!("{} is skep {}, and this is {}", client.url(), status.version, env!("CARGO_PKG_VERSION")))
+        }
+        Ok((client, status)) => Ok(format!("{} answers, {} workers, image {}", client.url(), status.workers, status.image.get(..12).unwrap_or_default())),
+    };
+    check("node", found)
+}

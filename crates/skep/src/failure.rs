@@ -1,0 +1,66 @@
+//! What a command that fails says: what happened, why, and what to do; and its exit code.
+
+use std::{error::Error, process::ExitCode};
+
+use skep_api::{ApiError, ErrorBody, ErrorCode};
+
+/// A command's failure.
+#[derive(Debug)]
+pub struct Failure {
+    error: ApiError,
+    /// Nothing more is to be said: the output has it.
+    silent: bool,
+}
+
+impl Failure {
+    pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { error: ApiError::new(code, message).hint(hint), silent: false }
+    }
+
+    /// An exit code without a message.
+    pub fn silent(code: ErrorCode) -> Self {
+        Self { error: ApiError::new(code, ""), silent: true }
+    }
+
+    /// The user asked for something that cannot be.
+    pub fn wrong(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Invalid, message, hint)
+    }
+
+    /// An error and its causes in one message.
+    pub fn of(code: ErrorCode, error: &dyn Error, hint: impl Into<String>) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        Self::new(code, message, hint)
+    }
+
+    pub fn message(&self) -> &str {
+        &self.error.message
+    }
+
+    pub fn report(self, json: bool) -> ExitCode {
+        let code = self.error.code.exit_code();
+        if self.silent {
+            return ExitCode::from(code);
+        }
+        if json {
+            eprintln!("{}", serde_json::to_string(&ErrorBody { error: self.error }).unwrap_or_default());
+        } else {
+            eprintln!("error: {}", self.error.message);
+            if !self.error.hint.is_empty() {
+                eprintln!("  → {}", self.error.hint);
+            }
+        }
+        ExitCode::from(code)
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self { error, silent: false }
+    }
+}
