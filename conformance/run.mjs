@@ -87,6 +87,13 @@ function judge(result, listed) {
   return { ...result, standard, ok: !!current, why: row ? "listed, but the values have changed" : "differs" };
 }
 
+/** Rows of the list whose case is no more. */
+function orphans(api, results, listed) {
+  const ids = new Set(results.map((r) => r.id));
+  const gone = [...listed.keys()].filter((id) => id.startsWith(`${api}/`) && !ids.has(id));
+  return gone.map((id) => ({ id, api, ours: "no such case", workerd: "no such case" }));
+}
+
 function table(judged) {
   const apis = [...new Set(judged.map((r) => r.api))];
   const width = Math.max(...apis.map((a) => a.length), 5);
@@ -134,14 +141,15 @@ async function main() {
     started.push(await workerd.start(using));
     started.push(await (options["workerd-only"] ? workerd : skep).start(using));
     const runtimes = { peer: started[0], ours: started[1] };
+    const listed = readDifferences(join(here, "../docs/differences.md"));
     const results = [];
     const queue = bundles.map((b) => b.api);
     const worker = async () => {
       for (let api = queue.shift(); api; api = queue.shift()) results.push(...(await compare(runtimes, api)));
     };
     await Promise.all(Array.from({ length: apisAtOnce }, worker));
+    if (!options.case) for (const api of bundles.map((b) => b.api)) results.push(...orphans(api, results, listed));
     results.sort((a, b) => (a.api < b.api ? -1 : a.api > b.api ? 1 : 0));
-    const listed = readDifferences(join(here, "../docs/differences.md"));
     return report(results.map((r) => judge(r, listed)));
   } finally {
     for (const runtime of started) runtime.stop();

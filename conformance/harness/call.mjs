@@ -1,7 +1,8 @@
 /** One HTTP request to a runtime under test, on a connection of its own, with a deadline. */
 import { request as open } from "node:http";
 
-const perConnection = new Set(["date", "connection", "keep-alive", "transfer-encoding", "server"]);
+// What a front adds of its own to each answer or connection.
+const perConnection = new Set(["date", "connection", "keep-alive", "transfer-encoding", "server", "x-request-id"]);
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 async function write(sent, send) {

@@ -22,7 +22,7 @@ const module = {
 };
 
 function deployment(bundle, origin) {
-  const entrypoints = bundle.entrypoints.map((e) => [e.toUpperCase(), { type: "service", worker: bundle.api, entrypoint: e, props: { from: "binding" } }]);
+  const entrypoints = bundle.entrypoints.map((e) => [e.toUpperCase(), { type: "service", worker: bundle.api, entrypoint: e }]);
   return {
     main: bundle.main,
     modules: Object.fromEntries(bundle.modules.map((m) => [m.name, module[m.kind](m.bytes)])),

@@ -25,7 +25,7 @@ function service(bundle, origin) {
       (name = "JSON", json = "{\\"a\\":[1,null,{\\"b\\":\\"c\\"}]}"),
       (name = "DATA", data = "\\x00\\x01\\xfe\\xff"),
       (name = "SELF", service = ${quote(bundle.api)}),
-      ${bundle.entrypoints.map((e) => `(name = ${quote(e.toUpperCase())}, service = (name = ${quote(bundle.api)}, entrypoint = ${quote(e)}, props = (json = "{\\"from\\":\\"binding\\"}"))),`).join("\n      ")}
+      ${bundle.entrypoints.map((e) => `(name = ${quote(e.toUpperCase())}, service = (name = ${quote(bundle.api)}, entrypoint = ${quote(e)})),`).join("\n      ")}
       (name = "LOADER", workerLoader = (id = ${quote(bundle.api)})),
     ],
   )),`;

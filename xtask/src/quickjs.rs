@@ -29,6 +29,12 @@ const QUICKJS: &[Patch] = &[
         count: 1,
     },
     Patch {
+        why: "an arena with the C library's header of 16 bytes is exactly one page, where 4,096 bytes would take two",
+        find: "#define JS_ARENA_SIZE              4096",
+        replace: "#define JS_ARENA_SIZE              4080",
+        count: 1,
+    },
+    Patch {
         why: "memory of the image is never given back (the free list would dirty its pages)",
         find: "    if (!ptr)\n        return;\n    b = container_of(ptr, JSMallocBlockHeader, user_data);",
         replace: "    if ((uintptr_t)ptr < skep_image_end)\n        return;\n    b = container_of(ptr, JSMallocBlockHeader, user_data);",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use skep_isolate::{Code, Engine, EngineConfig, Entry, Image, Isolate, Request, Worker};
 
-use crate::memory::private_kib;
+use crate::memory::{allow_mappings, private_kib};
 
 /// The handler of every start and memory figure; the peer runs the same file.
 const HANDLER: &str = include_str!("../../workers/json.js");
@@ -152,6 +152,7 @@ async fn snapshots(image: &Image, n: usize, print: Print<'_>) -> Result<()> {
 
 /// Runs the suite, or the part named by `only`.
 pub async fn run(quick: bool, only: Option<&str>, print: Print<'_>) -> Result<()> {
+    allow_mappings(262_144);
     let engine = Engine::new(EngineConfig { isolates_max: 20_200, long_turn_threads: 1, ..EngineConfig::default() })?;
     let image = Image::load(&engine, Some(&std::env::temp_dir().join("skep-bench-cache")))?;
     let part = |name: &str| only.is_none_or(|o| o == name);

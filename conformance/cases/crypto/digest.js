@@ -24,7 +24,7 @@ export const cases = {
   "HMAC truncated signature is wrong": [async () => { const k = await hmacKey("SHA-256", utf8("key")); const s = await crypto.subtle.sign("HMAC", k, utf8("d")); return crypto.subtle.verify("HMAC", k, s.slice(0, 16), utf8("d")); }, false],
   "HMAC key object": [async () => { const k = await hmacKey("SHA-256", utf8("secret")); return [k.type, k.extractable, k.algorithm, [...k.usages], Object.prototype.toString.call(k)]; }],
   "HMAC generate lengths": [async () => Promise.all([["SHA-1"], ["SHA-256"], ["SHA-512"], ["SHA-256", 8]].map(async ([hash, length]) => (await crypto.subtle.exportKey("raw", await crypto.subtle.generateKey({ name: "HMAC", hash, length }, true, ["sign"]))).byteLength)), [64, 64, 128, 1]],
-  "HMAC JWK": [async () => { const k = await hmacKey("SHA-256", utf8("key")); const j = await crypto.subtle.exportKey("jwk", k); const back = await crypto.subtle.importKey("jwk", j, { name: "HMAC", hash: "SHA-256" }, true, ["sign"]); return [j, hex(await crypto.subtle.exportKey("raw", back))]; }],
+  "HMAC JWK": [async () => { const k = await hmacKey("SHA-256", utf8("key")); const j = await crypto.subtle.exportKey("jwk", k); const back = await crypto.subtle.importKey("jwk", j, { name: "HMAC", hash: "SHA-256" }, true, ["sign"]); return [JSON.parse(JSON.stringify(j)), hex(await crypto.subtle.exportKey("raw", back))]; }],
   "usages are enforced": [async (t) => { const s = await hmacKey("SHA-256", utf8("k"), ["sign"]); const v = await hmacKey("SHA-256", utf8("k"), ["verify"]); return [await t.error(crypto.subtle.verify("HMAC", s, new Uint8Array(32), utf8("x"))), await t.error(crypto.subtle.sign("HMAC", v, utf8("x")))]; }, Array(2).fill("DOMException:InvalidAccessError")],
   "not extractable": [async (t) => t.error(crypto.subtle.exportKey("raw", await hmacKey("SHA-256", utf8("k"), ["sign"], false))), "DOMException:InvalidAccessError"],
   "empty usages": [(t) => t.error(hmacKey("SHA-256", utf8("k"), [])), "DOMException:SyntaxError"],
@@ -43,5 +43,5 @@ export const cases = {
   "hash required": [async (t) => [await t.error(crypto.subtle.importKey("raw", utf8("k"), "HMAC", false, ["sign"])), await t.error(crypto.subtle.importKey("raw", utf8("k"), { name: "HMAC", hash: "MD4" }, false, ["sign"]))]],
   "CryptoKey cannot be made": [(t) => [t.error(() => new CryptoKey()), t.error(() => new SubtleCrypto()), t.error(() => new Crypto())], ["TypeError", "TypeError", "TypeError"]],
   "CryptoKey through structuredClone": [async (t) => { const k = await hmacKey("SHA-256", utf8("k")); return t.error(() => structuredClone(k) instanceof CryptoKey); }],
-  "detached subtle": [(t) => { const { digest: d } = crypto.subtle; return t.error(d("SHA-256", new Uint8Array())); }],
+  "detached subtle": [(t) => { const { digest: d } = crypto.subtle; return t.error(() => d("SHA-256", new Uint8Array())); }],
 };

@@ -145,10 +145,8 @@ impl Keys {
     /// # Errors
     /// When there is no such key, or the file fails.
     pub fn revoke(&self, id: &KeyId, now: i64) -> Result<(), KeyError> {
-        let changed = self.file.lock().execute(
-            "UPDATE key SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?",
-            params![now, id.as_str()],
-        )?;
+        let changed =
+            self.file.lock().execute("UPDATE key SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?", params![now, id.as_str()])?;
         if changed == 0 { Err(KeyError::Unknown(id.clone())) } else { Ok(()) }
     }
 
@@ -170,9 +168,7 @@ impl Keys {
         let found = {
             let file = self.file.lock();
             let mut query = file.prepare_cached(&format!("SELECT {COLUMNS}, hash FROM key WHERE id = ?"))?;
-            query
-                .query_row([token.id().as_str()], |row| Ok((key_of(row)?, row.get::<_, Vec<u8>>(7)?)))
-                .optional()?
+            query.query_row([token.id().as_str()], |row| Ok((key_of(row)?, row.get::<_, Vec<u8>>(7)?))).optional()?
         };
         let (key, hash) = found.ok_or(KeyError::Denied)?;
         let expired = key.expires_at.is_some_and(|at| at <= now);
@@ -197,10 +193,8 @@ impl Keys {
         let mut file = self.file.lock();
         let change = file.transaction()?;
         for (id, at) in used {
-            change.execute(
-                "UPDATE key SET last_used_at = ?1 WHERE id = ?2 AND coalesce(last_used_at, 0) < ?1",
-                params![at, id.as_str()],
-            )?;
+            change
+                .execute("UPDATE key SET last_used_at = ?1 WHERE id = ?2 AND coalesce(last_used_at, 0) < ?1", params![at, id.as_str()])?;
         }
         Ok(change.commit()?)
     }
@@ -215,9 +209,9 @@ fn random_token() -> Result<Token, KeyError> {
 
 fn key_of(row: &Row<'_>) -> rusqlite::Result<Key> {
     let id: String = row.get(0)?;
-    let id = id.parse().map_err(|error: skep_id::ParseError| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-    })?;
+    let id = id
+        .parse()
+        .map_err(|error: skep_id::ParseError| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))?;
     Ok(Key {
         id,
         label: row.get(1)?,

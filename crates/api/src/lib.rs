@@ -23,6 +23,4 @@ pub use node::NodeStatus;
 pub use openapi::{openapi, openapi_json};
 pub use route::{Method, Operation, ROUTES, Route};
 pub use tail::{TailEvent, Trigger};
-pub use worker::{
-    Binding, Deploy, Deployed, Limits, ModuleSource, Rollback, TypedModule, Version, VersionList, Worker, WorkerList,
-};
+pub use worker::{Binding, Deploy, Deployed, Limits, ModuleSource, Rollback, TypedModule, Version, VersionList, Worker, WorkerList};

@@ -1,8 +1,8 @@
 //! The OpenAPI document: the table of routes and the schemas of the wire types, put together.
 
 use utoipa::openapi::{
-    ComponentsBuilder, Content, HttpMethod, Info, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, RefOr, Required,
-    ResponseBuilder, ResponsesBuilder,
+    ComponentsBuilder, Content, HttpMethod, Info, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, RefOr, Required, ResponseBuilder,
+    ResponsesBuilder,
     path::{OperationBuilder, ParameterBuilder, ParameterIn},
     request_body::RequestBodyBuilder,
     schema::{ObjectBuilder, Schema, Type},
@@ -42,8 +42,7 @@ fn method(route: &Route) -> HttpMethod {
 }
 
 fn operation(route: &Route) -> utoipa::openapi::path::Operation {
-    let mut operation =
-        OperationBuilder::new().operation_id(Some(route.id)).summary(Some(route.summary)).responses(responses(route));
+    let mut operation = OperationBuilder::new().operation_id(Some(route.id)).summary(Some(route.summary)).responses(responses(route));
     for name in parameters(route.path) {
         let schema = ObjectBuilder::new().schema_type(Type::String).build();
         operation = operation.parameter(
@@ -122,14 +121,12 @@ mod tests {
     fn every_reference_is_defined_and_every_route_described() {
         let text = super::openapi_json();
         let document: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let defined: BTreeSet<&str> =
-            document["components"]["schemas"].as_object().unwrap().keys().map(String::as_str).collect();
+        let defined: BTreeSet<&str> = document["components"]["schemas"].as_object().unwrap().keys().map(String::as_str).collect();
         for reference in text.split("\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();
             assert!(defined.contains(name), "{name} is referred to but not defined");
         }
-        let described: usize =
-            document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+        let described: usize = document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
         assert_eq!(described, crate::ROUTES.len());
     }
 }

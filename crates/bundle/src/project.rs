@@ -124,8 +124,7 @@ impl Project {
             Some(main) => existing(file, folder.join(main))?,
             None => usual_entry(folder).ok_or_else(|| ProjectError::NoEntry(folder.to_path_buf()))?,
         };
-        let mut bindings: BTreeMap<_, _> =
-            wrangler.vars.into_iter().map(|(name, value)| (name, ProjectBinding::Value(value))).collect();
+        let mut bindings: BTreeMap<_, _> = wrangler.vars.into_iter().map(|(name, value)| (name, ProjectBinding::Value(value))).collect();
         for service in wrangler.services {
             let binding = ProjectBinding::Service { worker: service.service, entrypoint: service.entrypoint };
             bindings.insert(service.binding, binding);

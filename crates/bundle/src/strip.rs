@@ -99,8 +99,7 @@ pub fn strip(name: &str, source: &str, language: Language) -> Result<Stripped, S
 }
 
 fn first_error(name: &str, source: &str, diagnostics: Vec<OxcDiagnostic>) -> Result<(), StripError> {
-    let Some(error) = diagnostics.into_iter().find(|diagnostic| diagnostic.severity == oxc::diagnostics::Severity::Error)
-    else {
+    let Some(error) = diagnostics.into_iter().find(|diagnostic| diagnostic.severity == oxc::diagnostics::Severity::Error) else {
         return Ok(());
     };
     let place = error.labels.first().map_or_else(String::new, |label| position(source, label.offset() as usize));

@@ -26,10 +26,16 @@ fn main_of(folder: &Path) -> (skep_bundle::Modules, String) {
 fn typescript_packages_and_texts_become_one_module() {
     let folder = project(&[
         ("package.json", r#"{ "name": "w", "main": "src/index.ts" }"#),
-        ("src/index.ts", "import { a } from 'dep'; import page from './page.html'; import d from './d.json';\nimport * as e from 'events'; import { env } from 'cloudflare:workers';\nexport default { fetch: (r: Request): Response => new Response(a + page + d.x + e + env) };"),
+        (
+            "src/index.ts",
+            "import { a } from 'dep'; import page from './page.html'; import d from './d.json';\nimport * as e from 'events'; import { env } from 'cloudflare:workers';\nexport default { fetch: (r: Request): Response => new Response(a + page + d.x + e + env) };",
+        ),
         ("src/page.html", "<p>hi</p>"),
         ("src/d.json", "{\"x\": 42}"),
-        ("node_modules/dep/package.json", r#"{ "name": "dep", "exports": { ".": { "workerd": "./w.js", "node": "./n.js", "default": "./n.js" } } }"#),
+        (
+            "node_modules/dep/package.json",
+            r#"{ "name": "dep", "exports": { ".": { "workerd": "./w.js", "node": "./n.js", "default": "./n.js" } } }"#,
+        ),
         ("node_modules/dep/w.js", "export const a = 'worker build';"),
         ("node_modules/dep/n.js", "export const a = 'node build';"),
     ]);
@@ -43,7 +49,10 @@ fn typescript_packages_and_texts_become_one_module() {
 #[test]
 fn wasm_and_bytes_become_modules_of_their_own() {
     let folder = project(&[
-        ("index.js", "import m from './lib/add.wasm'; import b from './x.bin'; import m2 from './lib/add.wasm?module'; export default { m, b, m2 };"),
+        (
+            "index.js",
+            "import m from './lib/add.wasm'; import b from './x.bin'; import m2 from './lib/add.wasm?module'; export default { m, b, m2 };",
+        ),
         ("lib/add.wasm", "\0asm-ish"),
         ("x.bin", "bytes"),
     ]);
@@ -79,7 +88,10 @@ fn a_dynamic_import_is_a_module_beside() {
 #[test]
 fn wrangler_files_are_understood() {
     let folder = project(&[
-        ("wrangler.jsonc", "{ // a comment\n \"name\": \"w\", \"main\": \"app.ts\", \"compatibility_date\": \"2026-01-01\", \"compatibility_flags\": [\"nodejs_compat\"],\n \"vars\": { \"A\": \"text\", \"B\": { \"c\": 1 } }, \"services\": [{ \"binding\": \"S\", \"service\": \"other\" }],\n \"worker_loaders\": [{ \"binding\": \"LOADER\" }], }"),
+        (
+            "wrangler.jsonc",
+            "{ // a comment\n \"name\": \"w\", \"main\": \"app.ts\", \"compatibility_date\": \"2026-01-01\", \"compatibility_flags\": [\"nodejs_compat\"],\n \"vars\": { \"A\": \"text\", \"B\": { \"c\": 1 } }, \"services\": [{ \"binding\": \"S\", \"service\": \"other\" }],\n \"worker_loaders\": [{ \"binding\": \"LOADER\" }], }",
+        ),
         ("app.ts", "export default {};"),
     ]);
     let found = Project::find(folder.path()).unwrap();

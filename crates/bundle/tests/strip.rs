@@ -29,7 +29,10 @@ fn leaves_what_the_engine_knows() {
 
 #[test]
 fn jsx_becomes_calls() {
-    let out = code("/** @jsx h */ /** @jsxRuntime classic */\nimport { h } from './h.js'; export default (p: { n: string }) => <b id={p.n}>hi</b>;", Language::Tsx);
+    let out = code(
+        "/** @jsx h */ /** @jsxRuntime classic */\nimport { h } from './h.js'; export default (p: { n: string }) => <b id={p.n}>hi</b>;",
+        Language::Tsx,
+    );
     assert!(out.contains("h(\"b\"") && !out.contains("<b"), "{out}");
 }
 

@@ -27,11 +27,9 @@ const TURN_STACK_BYTES: usize = 4 << 20;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
-    /// Most isolates alive (not hibernated) at once. Each takes 4 GiB of address space and three memory mappings
-    /// (`vm.max_map_count`), but memory only for what it touches. Default 8192.
+    /// Most isolates alive (not hibernated) at once. Each takes 4 GiB of address space and five memory mappings
+    /// (`vm.max_map_count`, 65,530 unless the administrator raised it), but memory only for what it touches. Default 8192.
     pub isolates_max: u32,
-    /// Most turns in progress at once; each needs a native stack while it runs. Default 1024.
-    pub turns_max: u32,
     /// Largest linear memory of any isolate, in MiB; the limit of a worker may be lower. Default 512.
     pub memory_mb_max: u32,
     /// Threads for turns longer than a time slice; 0 means one per core. Default 0.
@@ -40,7 +38,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { isolates_max: 8192, turns_max: 1024, memory_mb_max: 512, long_turn_threads: 0 }
+        Self { isolates_max: 8192, memory_mb_max: 512, long_turn_threads: 0 }
     }
 }
 
@@ -59,7 +57,6 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     config: EngineConfig,
     live: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
     long_turns: Option<tokio::runtime::Runtime>,
     stop_clock: Arc<AtomicBool>,
 }
@@ -90,11 +87,12 @@ fn wasmtime_config(config: &EngineConfig) -> Config {
     let memory_bytes = (config.memory_mb_max as usize) << 20;
     let mut pool = PoolingAllocationConfig::default();
     // The slots beyond the isolates hold instances of the workers' own Wasm modules.
-    let instances = config.isolates_max + config.isolates_max / 64 + 16;
+    let instances = config.isolates_max + config.isolates_max / 64 + 32;
     pool.total_core_instances(instances)
         .total_memories(instances)
         .total_tables(instances)
-        .total_stacks(config.turns_max)
+        // A store keeps its native stack between turns, so there is one for each.
+        .total_stacks(instances)
         .max_memory_size(memory_bytes)
         .max_memories_per_module(1)
         .max_tables_per_module(4)
@@ -139,8 +137,7 @@ impl Engine {
         let stop_clock = Arc::new(AtomicBool::new(false));
         start_clock(wasmtime.weak(), stop_clock.clone()).map_err(EngineError::Threads)?;
         let live = Arc::new(Semaphore::new(config.isolates_max as usize));
-        let turns = Arc::new(Semaphore::new(config.turns_max as usize));
-        let inner = Inner { wasmtime, config, live, turns, long_turns: Some(long_turns), stop_clock };
+        let inner = Inner { wasmtime, config, live, long_turns: Some(long_turns), stop_clock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -162,14 +159,6 @@ impl Engine {
     /// A place for one live isolate; waits while all are taken.
     pub(crate) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
         self.inner.live.clone().acquire_owned().await.ok()
-    }
-
-    /// A place for one turn; waits while all native stacks are in use.
-    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        match self.inner.turns.clone().try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) => self.inner.turns.clone().acquire_owned().await.ok(),
-        }
     }
 
     /// Continues a long turn on the threads made for it. Dropping the result drops the turn.

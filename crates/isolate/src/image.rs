@@ -3,18 +3,25 @@
 //! The image is part of this binary; its hash names it. A snapshot belongs to exactly one image.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use wasmtime::{InstancePre, Linker, Module, Store};
 
 use crate::engine::Engine;
-use crate::instance::{self, State};
+use crate::instance::{self, Instance, State};
+use crate::pagemap::Pagemap;
+use crate::worker::Worker;
 
 /// The Wasm module made by `cargo xtask image`.
 static WASM: &[u8] = include_bytes!(env!("SKEP_IMAGE_PATH"));
 
 /// Hash (SHA-256, hex) of the image of this build.
 pub const IMAGE_HASH: &str = env!("SKEP_IMAGE_HASH");
+
+/// Cleaned instances kept for the next tenants; each holds its pages (some 200 KiB) and its slot.
+const CLEAN_MAX: usize = 16;
 
 /// Size of a page as snapshots count them, in bytes.
 pub(crate) const PAGE: usize = 4096;
@@ -40,8 +47,11 @@ struct Inner {
     engine: Engine,
     hash: String,
     pre: InstancePre<State>,
-    /// Memory of a fresh instance, for comparing; made when the first snapshot is taken.
-    pristine: OnceLock<Vec<u8>>,
+    /// Memory of a fresh instance.
+    pristine: Vec<u8>,
+    pagemap: Pagemap,
+    /// Cleaned instances, ready for their next tenant.
+    clean: Mutex<Vec<Box<Instance>>>,
 }
 
 /// A compiled image, ready to start isolates; a cheap clone.
@@ -72,7 +82,9 @@ impl Image {
         let mut linker = Linker::new(engine.wasmtime());
         instance::link(&mut linker).map_err(ImageError::Module)?;
         let pre = linker.instantiate_pre(&module).map_err(ImageError::Module)?;
-        Ok(Self { inner: Arc::new(Inner { engine: engine.clone(), hash: hash.to_owned(), pre, pristine: OnceLock::new() }) })
+        let pristine = pristine(engine, &pre).map_err(ImageError::Module)?;
+        let (hash, pagemap, clean) = (hash.to_owned(), Pagemap::open(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { engine: engine.clone(), hash, pre, pristine, pagemap, clean }) })
     }
 
     /// What names it: the hash of its module.
@@ -90,13 +102,40 @@ impl Image {
     }
 
     /// The memory of a fresh instance.
-    pub(crate) fn pristine(&self, store: &Store<State>) -> &[u8] {
-        self.inner.pristine.get_or_init(|| {
-            let mut fresh = Store::new(store.engine(), State::unused());
-            let memory = self.inner.pre.instantiate(&mut fresh).ok().and_then(|i| i.get_memory(&mut fresh, "memory"));
-            memory.map(|m| m.data(&fresh).to_vec()).unwrap_or_default()
-        })
+    pub(crate) fn pristine(&self) -> &[u8] {
+        &self.inner.pristine
     }
+
+    pub(crate) fn pagemap(&self) -> &Pagemap {
+        &self.inner.pagemap
+    }
+
+    /// An instance for a new tenant: a cleaned one, or a new one.
+    pub(crate) async fn instance(&self, worker: Arc<Worker>) -> wasmtime::Result<Box<Instance>> {
+        let recycled = self.inner.clean.lock().pop();
+        match recycled {
+            Some(mut instance) => {
+                instance.adopt(worker).await?;
+                Ok(instance)
+            }
+            None => Ok(Box::new(Instance::new(self, worker).await?)),
+        }
+    }
+
+    /// Takes back an instance whose tenant has ended; keeps it if it can be cleaned.
+    pub(crate) fn take_back(&self, mut instance: Box<Instance>) {
+        if self.inner.clean.lock().len() < CLEAN_MAX && instance.clean(self) {
+            self.inner.clean.lock().push(instance);
+        }
+    }
+}
+
+fn pristine(engine: &Engine, pre: &InstancePre<State>) -> wasmtime::Result<Vec<u8>> {
+    let mut store = Store::new(engine.wasmtime(), State::unused());
+    store.set_epoch_deadline(1 << 30);
+    let instance = pre.instantiate(&mut store)?;
+    let memory = instance.get_memory(&mut store, "memory");
+    memory.map(|m| m.data(&store).to_vec()).ok_or_else(|| wasmtime::Error::msg("the image exports no memory"))
 }
 
 fn cached(engine: &Engine, wasm: &[u8], hash: &str, folder: &Path) -> Result<Module, ImageError> {

@@ -16,6 +16,7 @@ mod limits;
 mod loader;
 mod ops;
 mod outcome;
+mod pagemap;
 mod random;
 mod resources;
 mod snapshot;

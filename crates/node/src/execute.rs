@@ -83,7 +83,8 @@ impl Node {
         let arrived = Instant::now();
         let args = serde_json::Value::Array(vec![snippet.input.clone()]).to_string();
         let log = Arc::new(Log::default());
-        let (result, report) = match draft(snippet).compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await {
+        let (result, report) = match draft(snippet).compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await
+        {
             Ok(code) => self.run(&code, args, Arc::clone(&log)).await,
             Err(CodeError::Compile(error)) => {
                 let exception = Exception { name: "SyntaxError".to_owned(), message: error.to_string(), stack: String::new() };
@@ -97,12 +98,7 @@ impl Node {
         Ok(Executed { request, result, report, logs, logs_lost })
     }
 
-    async fn run(
-        &self,
-        code: &crate::Code,
-        args: String,
-        log: Arc<Log>,
-    ) -> (Option<serde_json::Value>, Report) {
+    async fn run(&self, code: &crate::Code, args: String, log: Arc<Log>) -> (Option<serde_json::Value>, Report) {
         let worker = self.inner.workers.isolate_worker(code, log);
         let (result, report) = self.inner.runtime.start(Arc::new(worker)).run(MAIN.to_owned(), args).await;
         (result.map(|json| serde_json::from_str(&json).unwrap_or_default()), report)

@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use skep_isolate::{
-    Engine, EngineConfig, Entry, Event, IMAGE_HASH, Image, Isolate, Limits, Loader, Meter, Outcome, Report, Request, RpcMessage,
-    Transform, Worker,
+    Engine, EngineConfig, Entry, Event, IMAGE_HASH, Image, Isolate, Limits, Loader, Meter, Outcome, Report, Request, RpcMessage, Transform,
+    Worker,
 };
 use tokio::sync::oneshot;
 

@@ -13,8 +13,7 @@ use skep_isolate::Report;
 const BUCKETS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 500, 2_500, 10_000];
 
 /// The words of [`Outcome::word`], in the order of the counters.
-const OUTCOMES: [&str; 9] =
-    ["ok", "exception", "cpu", "wall", "memory", "subrequests", "startup", "cancelled", "internal"];
+const OUTCOMES: [&str; 9] = ["ok", "exception", "cpu", "wall", "memory", "subrequests", "startup", "cancelled", "internal"];
 
 /// Request ids: a random start and a counter, so that ids of two runs do not meet and none costs a system call.
 pub(crate) struct Ids {
@@ -100,7 +99,10 @@ impl Metrics {
             let _ = writeln!(text, "skep_request_seconds_bucket{{le=\"{}\"}} {below}", *bound as f64 / 1e3);
         }
         let sum = self.latency_us.load(Relaxed) as f64 / 1e6;
-        let _ = writeln!(text, "skep_request_seconds_bucket{{le=\"+Inf\"}} {count}\nskep_request_seconds_sum {sum}\nskep_request_seconds_count {count}");
+        let _ = writeln!(
+            text,
+            "skep_request_seconds_bucket{{le=\"+Inf\"}} {count}\nskep_request_seconds_sum {sum}\nskep_request_seconds_count {count}"
+        );
         for (name, help, counter) in self.counters() {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}", counter.load(Relaxed));
         }

@@ -137,12 +137,7 @@ impl Node {
         Self::assemble(config, compile_child, runtime, lock)
     }
 
-    fn assemble(
-        config: Config,
-        (program, args): (PathBuf, Vec<String>),
-        runtime: Arc<dyn Runtime>,
-        lock: File,
-    ) -> Result<Self, OpenError> {
+    fn assemble(config: Config, (program, args): (PathBuf, Vec<String>), runtime: Arc<dyn Runtime>, lock: File) -> Result<Self, OpenError> {
         let store = Arc::new(Store::open(&config.data)?);
         let keys = Arc::new(Keys::open(&config.data.join("access.sqlite"))?);
         let compiler =
@@ -218,7 +213,13 @@ impl Node {
     ///
     /// # Errors
     /// When the code is refused, does not start, or cannot be stored.
-    pub async fn deploy(&self, name: &WorkerName, draft: Draft, by: String, message: Option<String>) -> Result<(VersionRow, bool), DeployError> {
+    pub async fn deploy(
+        &self,
+        name: &WorkerName,
+        draft: Draft,
+        by: String,
+        message: Option<String>,
+    ) -> Result<(VersionRow, bool), DeployError> {
         let code = draft.compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await?;
         let rehearsed = self.inner.workers.rehearse(name, &code).await.map_err(DeployError::Startup)?;
         let deployment = Deployment { by, message, at: crate::now_ms(), keep: self.inner.config.code.versions_max };

@@ -76,10 +76,7 @@ impl Slots {
         let mut list = self.list.lock();
         // One may have died between requests, in a timer.
         list.retain(|slot| slot.guest.alive());
-        let least = list
-            .iter()
-            .map(|slot| (slot.in_flight.load(Ordering::Relaxed), slot))
-            .min_by_key(|(in_flight, _)| *in_flight);
+        let least = list.iter().map(|slot| (slot.in_flight.load(Ordering::Relaxed), slot)).min_by_key(|(in_flight, _)| *in_flight);
         match least {
             Some((in_flight, slot)) if in_flight < config.requests_per_isolate => Pick::Use(lease(slot)),
             Some((in_flight, slot)) if in_flight < config.requests_per_isolate_max => {

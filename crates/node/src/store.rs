@@ -202,18 +202,14 @@ impl Store {
         let current = active(&change, worker)?.ok_or_else(|| StoreError::NoWorker(worker.clone()))?;
         let id: Option<i64> = match to {
             Some(version) => change
-                .query_row(
-                    "SELECT id FROM version WHERE worker = ? AND number = ?",
-                    params![worker.as_str(), version.number()],
-                    |row| row.get(0),
-                )
+                .query_row("SELECT id FROM version WHERE worker = ? AND number = ?", params![worker.as_str(), version.number()], |row| {
+                    row.get(0)
+                })
                 .optional()?,
             None => change
-                .query_row(
-                    "SELECT v.id FROM worker w JOIN version v ON v.id = w.previous WHERE w.name = ?",
-                    [worker.as_str()],
-                    |row| row.get(0),
-                )
+                .query_row("SELECT v.id FROM worker w JOIN version v ON v.id = w.previous WHERE w.name = ?", [worker.as_str()], |row| {
+                    row.get(0)
+                })
                 .optional()?,
         };
         let wanted = to.map_or_else(|| "earlier version".to_owned(), |version| format!("version {version}"));
@@ -272,11 +268,8 @@ impl Store {
     /// # Errors
     /// When the version is gone or a file is damaged.
     pub fn code(&self, version: &VersionRow) -> Result<Code, StoreError> {
-        let text: Option<String> = self
-            .database
-            .lock()
-            .query_row("SELECT manifest FROM version WHERE id = ?", [version.id], |row| row.get(0))
-            .optional()?;
+        let text: Option<String> =
+            self.database.lock().query_row("SELECT manifest FROM version WHERE id = ?", [version.id], |row| row.get(0)).optional()?;
         let gone = || StoreError::NoVersion(version.worker.clone(), format!("version {}", version.version));
         let text = text.ok_or_else(gone)?;
         let manifest: Manifest = serde_json::from_str(&text)
@@ -395,9 +388,9 @@ const SELECT: &str = "SELECT v.id, v.worker, v.number, w.active = v.id, v.create
 
 fn version_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<VersionRow> {
     let worker: String = row.get(1)?;
-    let worker = worker.parse().map_err(|error: skep_id::ParseError| {
-        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))
-    })?;
+    let worker = worker
+        .parse()
+        .map_err(|error: skep_id::ParseError| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error)))?;
     Ok(VersionRow {
         id: row.get(0)?,
         worker,
@@ -413,17 +406,11 @@ fn version_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<VersionRow> {
 }
 
 fn active(change: &Transaction<'_>, worker: &WorkerName) -> rusqlite::Result<Option<VersionRow>> {
-    change
-        .prepare_cached(&format!("{SELECT} WHERE w.name = ? AND w.active = v.id"))?
-        .query_row([worker.as_str()], version_of)
-        .optional()
+    change.prepare_cached(&format!("{SELECT} WHERE w.name = ? AND w.active = v.id"))?.query_row([worker.as_str()], version_of).optional()
 }
 
 fn activate(change: &Transaction<'_>, worker: &WorkerName, id: i64, at: i64) -> rusqlite::Result<()> {
-    change.execute(
-        "UPDATE worker SET previous = active, active = ?, active_since = ? WHERE name = ?",
-        params![id, at, worker.as_str()],
-    )?;
+    change.execute("UPDATE worker SET previous = active, active = ?, active_since = ? WHERE name = ?", params![id, at, worker.as_str()])?;
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use parking_lot::RwLock;
 use skep_bundle::{Compiler, Kind, Language};
 use skep_id::{RequestId, WorkerName};
 use skep_isolate::{
-    Binding as Bound, CallError, Code as IsolateCode, Limits, Meter, Module, ModuleKind, Observer, Outcome, Report, Request,
-    Response, RpcMessage, Target, Transform, Worker,
+    Binding as Bound, CallError, Code as IsolateCode, Limits, Meter, Module, ModuleKind, Observer, Outcome, Report, Request, Response,
+    RpcMessage, Target, Transform, Worker,
 };
 
 use crate::{
@@ -166,12 +166,7 @@ impl Workers {
         }
     }
 
-    async fn fetch_on(
-        &self,
-        live: &Arc<Live>,
-        entrypoint: Entrypoint,
-        request: Request,
-    ) -> Result<(Served, Lease), DispatchError> {
+    async fn fetch_on(&self, live: &Arc<Live>, entrypoint: Entrypoint, request: Request) -> Result<(Served, Lease), DispatchError> {
         let lease = self.lease(live).await?;
         let served = lease.guest().fetch(entrypoint, request).await;
         served.map(|served| (served, lease)).map_err(|report| DispatchError::Failed(Box::new(report)))
@@ -368,11 +363,7 @@ impl Transform for Strip {
                 _ => Language::Ts,
             };
             let stripped = compiler.strip(&name, &source, language).await.map_err(|error| error.to_string())?;
-            Ok(Module {
-                kind: ModuleKind::JavaScript,
-                content: stripped.code.into(),
-                source_map: Some(stripped.source_map.into()),
-            })
+            Ok(Module { kind: ModuleKind::JavaScript, content: stripped.code.into(), source_map: Some(stripped.source_map.into()) })
         })
     }
 }

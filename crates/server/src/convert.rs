@@ -82,7 +82,8 @@ fn plain_module(name: &str, text: String) -> Result<DraftModule, Failure> {
         Some("txt" | "html" | "sql" | "md") => Kind::Text,
         Some("py") => return Err(invalid(format!("{name:?} is a Python module, and Python workers are not supported"))),
         _ => {
-            let message = format!("the kind of module {name:?} does not follow from its name; write {{\"js\": …}}, {{\"text\": …}} or the like");
+            let message =
+                format!("the kind of module {name:?} does not follow from its name; write {{\"js\": …}}, {{\"text\": …}} or the like");
             return Err(invalid(message));
         }
     };
@@ -192,15 +193,7 @@ pub(crate) fn event_out(event: &node::Event) -> api::TailEvent {
         node::Event::Ended { request, version, method, url, status, report, at } => {
             let (outcome, error) = outcome_out(&report.outcome);
             let trigger = api::Trigger::Fetch { method: method.clone(), url: url.clone(), status: *status };
-            api::TailEvent::Outcome {
-                request: *request,
-                version: *version,
-                trigger,
-                outcome,
-                error,
-                meter: meter_out(report),
-                at: *at,
-            }
+            api::TailEvent::Outcome { request: *request, version: *version, trigger, outcome, error, meter: meter_out(report), at: *at }
         }
     }
 }

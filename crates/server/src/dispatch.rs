@@ -212,7 +212,8 @@ fn headers_out(headers: &[(String, String)]) -> HeaderMap {
 fn response_out(answer: skep_node::Response, in_flight: skep_node::InFlight) -> Response<HttpBody> {
     let status = StatusCode::from_u16(answer.status).ok().filter(|status| status.as_u16() >= 200);
     let Some(status) = status else {
-        return Failure::new(ErrorCode::WorkerFailed, format!("the worker answered with the impossible status {}", answer.status), "").into_response();
+        return Failure::new(ErrorCode::WorkerFailed, format!("the worker answered with the impossible status {}", answer.status), "")
+            .into_response();
     };
     let mut headers = headers_out(&answer.headers);
     let body = match answer.body {
@@ -236,10 +237,7 @@ fn response_out(answer: skep_node::Response, in_flight: skep_node::InFlight) -> 
 }
 
 /// A body's pieces; the request counts as in flight until the last one or until the client has left.
-fn pieces(
-    body: BodyStream,
-    in_flight: skep_node::InFlight,
-) -> impl futures_util::Stream<Item = Result<Bytes, skep_node::BodyError>> {
+fn pieces(body: BodyStream, in_flight: skep_node::InFlight) -> impl futures_util::Stream<Item = Result<Bytes, skep_node::BodyError>> {
     stream::unfold(Some((body, in_flight)), |state| async move {
         let (mut body, in_flight) = state?;
         match body.next(usize::MAX).await {

@@ -73,12 +73,7 @@ impl Server {
         let stopping = CancellationToken::new();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let places = Places { scheme, domain: node.config().domain.clone(), port: address.port(), host: shown_host(address) };
-        let control = Control {
-            node: node.clone(),
-            places,
-            stopping: stopping.clone(),
-            body_bytes_max: config.control_body_bytes_max,
-        };
+        let control = Control { node: node.clone(), places, stopping: stopping.clone(), body_bytes_max: config.control_body_bytes_max };
         let dispatch = Dispatch {
             node: node.clone(),
             scheme,
@@ -217,9 +212,8 @@ fn http(config: &Config) -> Builder<TokioExecutor> {
 
 fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, BindError> {
     let failed = |error: &dyn std::fmt::Display| BindError::Tls(config.clone(), error.to_string());
-    let certs: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&config.cert)
-        .and_then(Iterator::collect)
-        .map_err(|error| failed(&error))?;
+    let certs: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(&config.cert).and_then(Iterator::collect).map_err(|error| failed(&error))?;
     let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|error| failed(&error))?;
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()

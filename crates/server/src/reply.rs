@@ -59,11 +59,9 @@ impl From<StoreError> for Failure {
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         match error {
-            KeyError::Denied => Self::new(
-                ErrorCode::Unauthorized,
-                error.to_string(),
-                "Send `Authorization: Bearer skep_…`; `skep key create` makes a key.",
-            ),
+            KeyError::Denied => {
+                Self::new(ErrorCode::Unauthorized, error.to_string(), "Send `Authorization: Bearer skep_…`; `skep key create` makes a key.")
+            }
             KeyError::Unknown(_) => Self::new(ErrorCode::NotFound, error.to_string(), "`skep key ls` shows all keys."),
             KeyError::Invalid(_) => Self::new(ErrorCode::Invalid, error.to_string(), ""),
             other => Self::internal(&other),

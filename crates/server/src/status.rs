@@ -10,11 +10,7 @@ use skep_api::NodeStatus;
 use crate::{control::Control, reply::json};
 
 pub(crate) async fn health(State(control): State<Control>) -> Response {
-    if control.node.status().draining {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else {
-        "ok\n".into_response()
-    }
+    if control.node.status().draining { (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response() } else { "ok\n".into_response() }
 }
 
 pub(crate) async fn openapi() -> Response {

@@ -64,7 +64,9 @@ fn open_files() -> Check {
 fn mappings() -> Check {
     let most = fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|text| text.trim().parse::<u64>().ok());
     let found = match most {
-        Some(most) if most < MAPPINGS_WANTED => Err(format!("vm.max_map_count is {most}, and {MAPPINGS_WANTED} is usual; raise it with sysctl")),
+        Some(most) if most < MAPPINGS_WANTED => {
+            Err(format!("vm.max_map_count is {most}, and {MAPPINGS_WANTED} is usual; raise it with sysctl"))
+        }
         Some(most) => Ok(format!("vm.max_map_count is {most}")),
         None => Ok("not limited on this system".to_owned()),
     };
@@ -78,7 +80,9 @@ fn node(global: &Global) -> Check {
         Ok((client, status)) if status.version != env!("CARGO_PKG_VERSION") => {
             Err(format!("{} is skep {}, and this is {}", client.url(), status.version, env!("CARGO_PKG_VERSION")))
         }
-        Ok((client, status)) => Ok(format!("{} answers, {} workers, image {}", client.url(), status.workers, status.image.get(..12).unwrap_or_default())),
+        Ok((client, status)) => {
+            Ok(format!("{} answers, {} workers, image {}", client.url(), status.workers, status.image.get(..12).unwrap_or_default()))
+        }
     };
     check("node", found)
 }

@@ -76,7 +76,10 @@ impl Key {
 fn create(global: &Global, scopes: &[String], label: &str, expires_at: Option<i64>) -> Result<NewKeyToken, Failure> {
     let scopes = scopes
         .iter()
-        .map(|word| Scope::from_word(word).ok_or_else(|| Failure::wrong(format!("{word:?} is not a scope"), "Scopes are admin, deploy, execute and read.")))
+        .map(|word| {
+            Scope::from_word(word)
+                .ok_or_else(|| Failure::wrong(format!("{word:?} is not a scope"), "Scopes are admin, deploy, execute and read."))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     if global.url.is_some() {
         let new = skep_api::NewKey { label: label.to_owned(), scopes: scopes.into_iter().map(wire).collect(), expires_at };
@@ -147,7 +150,8 @@ fn show(list: &KeyList, json: bool) {
         .keys
         .iter()
         .map(|key| {
-            let scopes: Vec<String> = key.scopes.iter().filter_map(|scope| serde_json::to_value(scope).ok()?.as_str().map(str::to_owned)).collect();
+            let scopes: Vec<String> =
+                key.scopes.iter().filter_map(|scope| serde_json::to_value(scope).ok()?.as_str().map(str::to_owned)).collect();
             let state = match (key.revoked_at, key.expires_at) {
                 (Some(at), _) => format!("revoked {}", output::ago(at)),
                 (None, Some(at)) if at <= now() => format!("expired {}", output::ago(at)),

@@ -21,7 +21,8 @@ impl Tail {
         let client = Client::new(global)?;
         let answer = client.open(&format!("{}/tail", path(&self.name)?))?;
         for line in BufReader::new(answer.into_body().into_reader()).lines() {
-            let line = line.map_err(|error| Failure::of(ErrorCode::Unavailable, &error, "The node ended the stream; run the command again."))?;
+            let line =
+                line.map_err(|error| Failure::of(ErrorCode::Unavailable, &error, "The node ended the stream; run the command again."))?;
             let Some(data) = line.strip_prefix("data:") else { continue };
             if global.json {
                 output::line(data.trim());

@@ -1,12 +1,6 @@
 //! `skep up`: a node and its front, until a signal.
 
-use std::{
-    fs,
-    io::IsTerminal,
-    net::SocketAddr,
-    path::PathBuf,
-    time::Instant,
-};
+use std::{fs, io::IsTerminal, net::SocketAddr, path::PathBuf, time::Instant};
 
 use clap::Args;
 use serde::Deserialize;
@@ -61,7 +55,8 @@ impl Up {
         let mut file = match &self.config {
             None => File::default(),
             Some(path) => {
-                let unreadable = |error: &dyn std::error::Error| Failure::of(ErrorCode::Invalid, error, format!("Look at {}.", path.display()));
+                let unreadable =
+                    |error: &dyn std::error::Error| Failure::of(ErrorCode::Invalid, error, format!("Look at {}.", path.display()));
                 let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
                 toml::from_str(&text).map_err(|error| unreadable(&error))?
             }
@@ -97,7 +92,11 @@ async fn serve(file: File, started: Instant, json: bool) -> Result<(), Failure> 
     if in_time {
         Ok(())
     } else {
-        Err(Failure::new(ErrorCode::Unavailable, "not all requests were finished in time; they were cut off", "[server] drain_ms sets the time."))
+        Err(Failure::new(
+            ErrorCode::Unavailable,
+            "not all requests were finished in time; they were cut off",
+            "[server] drain_ms sets the time.",
+        ))
     }
 }
 

@@ -69,7 +69,9 @@ fn deploy_call_roll_back_execute() {
     assert!(text(&skep(&data, &["workers", "ls"])).contains("hello"));
     assert!(text(&skep(&data, &["workers", "versions", "hello"])).contains("v1*"));
 
-    for (code, result) in [("6 * 7", "42"), ("const n: number = 2; return n + 1", "3"), ("export default async (input, env) => env.A + input", "\"x1\"")] {
+    for (code, result) in
+        [("6 * 7", "42"), ("const n: number = 2; return n + 1", "3"), ("export default async (input, env) => env.A + input", "\"x1\"")]
+    {
         let done = skep(&data, &["execute", "-e", code, "--input", "1", "--binding", "A=x"]);
         assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), result, "{code}: {}", text(&done));
     }
@@ -103,7 +105,8 @@ fn errors_say_what_to_do() {
     let nowhere = skep(&folder.path().join("none"), &["workers", "ls"]);
     assert_eq!(nowhere.status.code(), Some(3));
     assert!(text(&nowhere).contains("skep up"), "{}", text(&nowhere));
-    let away = Command::new(env!("CARGO_BIN_EXE_skep")).args(["--url", "http://127.0.0.1:9", "--key", "x", "workers", "ls"]).output().unwrap();
+    let away =
+        Command::new(env!("CARGO_BIN_EXE_skep")).args(["--url", "http://127.0.0.1:9", "--key", "x", "workers", "ls"]).output().unwrap();
     assert_eq!(away.status.code(), Some(6), "{}", text(&away));
     let broken = folder.path().join("broken.ts");
     fs::write(&broken, "export default {{").unwrap();
@@ -134,7 +137,8 @@ fn a_kill_during_deploys_leaves_a_whole_version() {
             for n in first.. {
                 let code = format!("export default {{ fetch: () => new Response(`{n} {} end`) }};", "x".repeat(50_000));
                 let body = serde_json::json!({ "main": "main.js", "modules": { "main.js": code } });
-                let sent = ureq::put(format!("{url}/v1/workers/w")).header("authorization", format!("Bearer {}", key.trim())).send_json(&body);
+                let sent =
+                    ureq::put(format!("{url}/v1/workers/w")).header("authorization", format!("Bearer {}", key.trim())).send_json(&body);
                 if sent.is_err() {
                     return done;
                 }

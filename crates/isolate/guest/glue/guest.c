@@ -172,21 +172,28 @@ static void freeze(void)
         init_list_head(&rt->arena_state.free_arena_list[i]);
         init_list_head(&rt->arena_state.arena_list[i]);
     }
-    // A block at the very top: a hole of that size further down must not be taken for it.
-    enum { ROOM = 1 << 20 };
-    void *top = malloc(ROOM);
-    while ((uintptr_t)top + 2 * ROOM < __builtin_wasm_memory_size(0) * 65536)
-        top = malloc(ROOM);
-    uintptr_t end = (uintptr_t)top;
-    free(top);
-    for (size_t size = 65536; size >= 16; size /= 2)
+    // Slabs at the very top of memory. The C library's allocator takes a slab for each power of two and never splits
+    // larger blocks: with these on its list most isolates need not grow their memory.
+    enum { SLABS = 24, SLAB = 65536 - 64 };
+    void *slabs[SLABS];
+    uintptr_t end = 0;
+    for (int i = 0; i < SLABS; i++) {
+        do
+            slabs[i] = malloc(SLAB);
+        while ((uintptr_t)slabs[i] + 2 * 65536 < __builtin_wasm_memory_size(0) * 65536);
+        if (!end)
+            end = (uintptr_t)slabs[i];
+    }
+    for (size_t size = 2 << 20; size > 16; size /= 2)
         for (;;) {
-            void *hole = malloc(size);
+            void *hole = malloc(size >= 65536 ? size - 64 : size - 16);
             if ((uintptr_t)hole >= end) {
                 free(hole);
                 break;
             }
         }
+    for (int i = SLABS - 1; i >= 0; i--)
+        free(slabs[i]);
     skep_scratch_ref_count = 1 << 30;
     skep_image_end = end;
     rt->malloc_state.malloc_size = 0;

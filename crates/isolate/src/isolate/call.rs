@@ -10,6 +10,9 @@ use crate::limits::Limits;
 use crate::outcome::{Exception, Meter, Outcome, Report};
 use crate::target::{Response, RpcMessage};
 
+/// CPU time for the `cancel` event of a call whose wall time is over.
+const LAST_MOMENT: Duration = Duration::from_millis(10);
+
 pub(super) struct Call {
     /// Kind of event, for the report.
     event: &'static str,
@@ -40,6 +43,15 @@ impl Call {
     /// CPU time it may still use, in microseconds.
     pub(super) fn cpu_left_us(&self) -> u64 {
         (u64::from(self.limits.cpu_ms) * 1_000).saturating_sub(self.meter.cpu_us)
+    }
+
+    /// CPU time that its next turn may use, in microseconds: a turn cannot be looked at from outside while it runs, and
+    /// takes at least as long as the CPU time that it uses.
+    pub(super) fn allowance_us(&self) -> u64 {
+        let wall = Duration::from_millis(u64::from(self.limits.wall_ms));
+        // A call that is overdue already gets a last moment to tidy up.
+        let left = wall.saturating_sub(self.began.elapsed()).max(LAST_MOMENT);
+        self.cpu_left_us().min(left.as_micros() as u64)
     }
 
     pub(super) fn is_overdue(&self) -> bool {

@@ -99,18 +99,21 @@ impl Task {
         if let Err(outcome) = outcome {
             self.end(&outcome);
         }
-        // The instance must be gone before its slot counts as free.
-        self.instance = None;
+        // The instance must be gone, or clean, before its slot counts as free.
+        if let Some(instance) = self.instance.take() {
+            self.image.take_back(instance);
+        }
         drop(slot);
     }
 
     async fn begin(&mut self, snapshot: Option<Snapshot>) -> Result<(), Outcome> {
         let internal = |e: wasmtime::Error| Outcome::Internal(format!("the isolate does not start: {e:#}"));
-        let mut instance = Instance::new(&self.image, self.worker.clone()).await.map_err(internal)?;
+        self.check_code_size()?;
+        let mut instance = self.image.instance(self.worker.clone()).await.map_err(internal)?;
         instance.state().exports = Some(self.exports.clone());
         match snapshot {
             None => {
-                self.instance = Some(Box::new(instance));
+                self.instance = Some(instance);
                 let bindings = self.bindings()?;
                 let load = instance::event("load", vec![self.worker.code.main.as_str().into(), bindings, self.worker.options.clone()]);
                 self.turn(None, load).await
@@ -118,13 +121,22 @@ impl Task {
             Some(snapshot) => {
                 self.loaded = true;
                 self.wake(&mut instance, &snapshot).await?;
-                self.instance = Some(Box::new(instance));
+                self.instance = Some(instance);
                 self.timer_ms = snapshot.timer_ms;
                 let lost = snapshot.lost.iter().map(|id| Wire::from(*id)).collect();
                 let bindings = self.bindings()?;
                 self.turn(None, instance::event("wake", vec![Wire::Array(lost), bindings])).await
             }
         }
+    }
+
+    fn check_code_size(&self) -> Result<(), Outcome> {
+        let (size, most) = (self.worker.code.size(), self.worker.limits.code_bytes);
+        if size <= most {
+            return Ok(());
+        }
+        let message = format!("The worker's modules are {size} bytes; at most {most} are allowed.");
+        Err(Outcome::Startup(Exception { name: "RangeError".into(), message, stack: String::new() }))
     }
 
     async fn wake(&mut self, instance: &mut Instance, snapshot: &Snapshot) -> Result<(), Outcome> {
@@ -340,7 +352,7 @@ impl Task {
         self.current = payer;
         let limits = self.worker.limits;
         let allowance = match payer.and_then(|p| self.calls.get(&p)) {
-            Some(call) => call.cpu_left_us(),
+            Some(call) => call.allowance_us(),
             None if self.loaded => UNPAID_CPU_MS.min(u64::from(limits.cpu_ms)) * 1_000,
             None => u64::from(limits.cpu_ms) * 1_000,
         };
@@ -363,6 +375,8 @@ impl Task {
             Err((stop, cpu_us)) => {
                 self.charge(payer, cpu_us, self.operations, self.host_calls, self.shared.memory_bytes.load(Ordering::Relaxed));
                 Err(match stop {
+                    // A turn is also cut off when it has used as much CPU as its call had wall time left.
+                    Stop::Cpu if payer.and_then(|p| self.calls.get(&p)).is_some_and(|c| c.is_overdue() && c.cpu_left_us() > 0) => Outcome::Wall,
                     Stop::Cpu => Outcome::Cpu,
                     Stop::Memory => Outcome::Memory,
                     Stop::Trap(why) => Outcome::Internal(why),

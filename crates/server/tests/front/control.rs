@@ -112,7 +112,8 @@ async fn deploy_list_roll_back_delete() {
     assert_eq!(house.control(Method::POST, "/v1/workers/hello/rollback", r#"{"version":"v9"}"#).await.status, StatusCode::NOT_FOUND);
 
     let versions = house.control(Method::GET, "/v1/workers/hello/versions", "").await.json();
-    let active: Vec<_> = versions["versions"].as_array().unwrap().iter().map(|v| (v["version"].as_str().unwrap(), v["active"] == true)).collect();
+    let active: Vec<_> =
+        versions["versions"].as_array().unwrap().iter().map(|v| (v["version"].as_str().unwrap(), v["active"] == true)).collect();
     assert_eq!(active, [("v2", true), ("v1", false)]);
     assert_eq!(house.control(Method::GET, "/v1/workers", "").await.json()["workers"][0]["name"], "hello");
 
@@ -161,7 +162,8 @@ async fn limits_on_code_and_bodies() {
     assert_eq!(house.control(Method::PUT, "/v1/workers/w", &big).await.status, StatusCode::PAYLOAD_TOO_LARGE);
     let many = r#"{"main":"a.js","modules":{"a.js":"say x","b.js":"","c.js":""}}"#;
     assert_eq!(house.control(Method::PUT, "/v1/workers/w", many).await.status, StatusCode::PAYLOAD_TOO_LARGE);
-    let bound = format!(r#"{{"main":"a.js","modules":{{"a.js":"say x"}},"bindings":{{"A":{{"type":"text","value":"{}"}}}}}}"#, "x".repeat(200));
+    let bound =
+        format!(r#"{{"main":"a.js","modules":{{"a.js":"say x"}},"bindings":{{"A":{{"type":"text","value":"{}"}}}}}}"#, "x".repeat(200));
     assert_eq!(house.control(Method::PUT, "/v1/workers/w", &bound).await.status, StatusCode::PAYLOAD_TOO_LARGE);
     let huge = "x".repeat(10_001);
     let answer = house.control(Method::PUT, "/v1/workers/w", &huge).await;

@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use skep_isolate::{Body, Exception, Limits, Loader, Meter, Transform, Outcome, Report, Request, Response, RpcMessage, Socket, SocketMessage, Worker};
+use skep_isolate::{
+    Body, Exception, Limits, Loader, Meter, Outcome, Report, Request, Response, RpcMessage, Socket, SocketMessage, Transform, Worker,
+};
 use skep_node::{Entrypoint, Guest, Runtime, Served};
 use tokio::sync::oneshot;
 

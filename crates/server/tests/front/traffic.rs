@@ -34,7 +34,9 @@ async fn a_worker_is_found_by_host_and_by_path() {
     let by_host = raw(&house, "GET /a?b=c HTTP/1.1\r\nHost: WEB.localhost:80\r\nConnection: close\r\n\r\n").await;
     assert!(by_host.ends_with("GET http://WEB.localhost:80/a?b=c"), "{by_host}");
     assert!(!by_host.to_lowercase().contains("content-security-policy"));
-    for (path, seen) in [("/w/web/a?b=c", "/a?b=c"), ("/w/web", "/"), ("/w/web/", "/"), ("/w/web?x", "/?x"), ("/w/web//v1/keys", "//v1/keys")] {
+    for (path, seen) in
+        [("/w/web/a?b=c", "/a?b=c"), ("/w/web", "/"), ("/w/web/", "/"), ("/w/web?x", "/?x"), ("/w/web//v1/keys", "//v1/keys")]
+    {
         let answer = house.ask(Method::GET, path, None, "").await;
         assert_eq!(answer.text(), format!("GET {}", house.url(seen)), "{path}");
     }
@@ -45,7 +47,9 @@ async fn a_worker_is_found_by_host_and_by_path() {
     assert!(nobody.starts_with("HTTP/1.1 404"), "{nobody}");
     // The control routes are not below a worker's host.
     let key = &house.token;
-    let inside = raw(&house, &format!("GET /v1/keys HTTP/1.1\r\nHost: web.localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n")).await;
+    let inside =
+        raw(&house, &format!("GET /v1/keys HTTP/1.1\r\nHost: web.localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"))
+            .await;
     assert!(inside.contains("GET http://web.localhost/v1/keys"), "{inside}");
 }
 
@@ -84,7 +88,11 @@ async fn an_isolate_that_hit_a_limit_is_replaced() {
 async fn hop_by_hop_headers_stay_on_their_hop() {
     let house = House::start().await;
     house.deploy("h", "headers").await;
-    let answer = raw(&house, "GET /w/h/ HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close\r\nCF-Connecting-IP: 6.6.6.6\r\nX-A: 1\r\nX-A: 2\r\n\r\n").await;
+    let answer = raw(
+        &house,
+        "GET /w/h/ HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close\r\nCF-Connecting-IP: 6.6.6.6\r\nX-A: 1\r\nX-A: 2\r\n\r\n",
+    )
+    .await;
     for gone in ["\"te\"", "\"connection\"", "6.6.6.6"] {
         assert!(!answer.contains(gone), "{answer}");
     }
@@ -102,7 +110,11 @@ async fn bodies_stream_both_ways_and_are_bounded() {
     assert_eq!(house.ask(Method::POST, "/w/length/", None, &"z".repeat((1 << 20) + 1)).await.status, StatusCode::PAYLOAD_TOO_LARGE);
     // Without an announced length the bound is met on the way.
     let chunk = format!("10000\r\n{}\r\n", "c".repeat(0x10000)).repeat(17);
-    let answer = raw(&house, &format!("POST /w/length/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n")).await;
+    let answer = raw(
+        &house,
+        &format!("POST /w/length/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}0\r\n\r\n"),
+    )
+    .await;
     assert!(answer.contains("broken: length limit exceeded"), "{answer}");
 }
 

@@ -1,0 +1,508 @@
+//! Attacks by name. Each runs as a tenant with small limits, ends as its line says, and leaves an engine that serves the
+//! next tenant from a clean slate. `ok` means that the attack was refused inside the guest, which answers `held`.
+
+use std::sync::Arc;
+
+use skep_isolate::{Binding, Code, Isolate, Limits, Module, ModuleKind, Outcome, Worker};
+
+use crate::worlds::{Ledger, Outside, assert_serves, call, get, handler, image, image_of_own, run, tight, worker};
+
+/// Runs `source` and checks that it ended in one of the ways of `expected` (words of outcomes, separated by spaces).
+async fn attack(source: String, expected: &str) {
+    let mut worker = worker(&source);
+    worker.outbound = Some(Arc::new(Outside::Answers));
+    let ran = run(image(), worker).await;
+    assert!(expected.split(' ').any(|word| word == ran.word()), "expected {expected}: {ran:?}");
+    if let Ok(answer) = &ran.answer {
+        assert_eq!(answer, "held");
+    }
+    assert_serves(image()).await;
+}
+
+/// A test for each attack: the body of a `fetch` handler.
+macro_rules! attacks {
+    ($($name:ident $expected:literal $body:expr;)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            attack(handler($body), $expected).await;
+        }
+    )*};
+}
+
+/// A test for each attack that is a whole module.
+macro_rules! module_attacks {
+    ($($name:ident $expected:literal $source:expr;)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            attack($source.to_string(), $expected).await;
+        }
+    )*};
+}
+
+mod endless {
+    use super::*;
+
+    attacks! {
+        synchronous "cpu" "for (;;);";
+        that_catches_everything "cpu" "for (;;) try { for (;;); } catch {} finally { continue }";
+        in_a_generator "cpu" "function* g() { for (;;) yield } for (const _ of g());";
+        in_a_getter "cpu" "return new Response('', { get status() { for (;;); } })";
+        in_a_proxy_trap "cpu" "return new Response(new Proxy({}, { get() { for (;;); } }))";
+        in_to_string "cpu" "return new URL({ toString() { for (;;); } })";
+        in_a_sort "cpu" "[3, 1, 2].sort(() => { for (;;); })";
+        in_a_replacer "cpu" "JSON.stringify({ a: 1 }, () => { for (;;); })";
+        over_a_sparse_array "cpu memory exception" "const a = []; a.length = 2 ** 32 - 1; a.reverse(); a.sort(); for (;;) a.indexOf(7)";
+        over_an_array_like "cpu" "Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)";
+        of_microtasks "cpu" "const f = () => Promise.resolve().then(f); f(); return new Promise(() => {})";
+        of_queued_microtasks "cpu" "const f = () => queueMicrotask(f); f(); return new Promise(() => {})";
+        of_awaits "cpu" "for (;;) await null";
+        of_thenables "cpu" "const t = { then(f) { f(t) } }; await t";
+        of_async_generators "cpu" "async function* g() { for (;;) yield } for await (const _ of g());";
+        after_the_response "cpu" "ctx.waitUntil((async () => { for (;;) await null })()); return new Response('held')";
+        big_number_power "cpu exception memory" "let n = 3n; for (;;) n **= 3n";
+        big_number_text "cpu exception memory" "return new Response(String((1n << 20_000_000n).toString().length))";
+    }
+
+    module_attacks! {
+        at_the_top_level "cpu" "for (;;);";
+        at_the_top_level_awaiting "cpu" "for (;;) await null";
+    }
+
+    #[tokio::test]
+    async fn of_timers() {
+        for flood in ["const f = () => setTimeout(f); f()", "setInterval(() => {}, 0)"] {
+            let mut worker = worker(&handler(&format!("{flood}; return new Promise(() => {{}})")));
+            worker.limits.wall_ms = 150;
+            let ran = run(image(), worker).await;
+            assert!(matches!(ran.answer, Err(Outcome::Wall | Outcome::Cpu)), "{ran:?}");
+        }
+        assert_serves(image()).await;
+    }
+}
+
+mod regex {
+    use super::*;
+
+    attacks! {
+        nested_quantifiers "cpu memory exception" "/^(a+)+$/.test('a'.repeat(40) + 'b')";
+        alternation "cpu memory exception" "/^(a|a)*$/.test('a'.repeat(40) + 'b')";
+        polynomial "cpu memory exception" "/a*a*a*a*a*a*a*a*b/.test('a'.repeat(2_000))";
+        backreference "cpu memory exception" r"/^(.*)(.*)(.*)(.*)(.*)(.*)\1\2\3\4\5\6x$/.test('a'.repeat(200))";
+        lookbehind "cpu memory exception" "/(?<=(a+)+)b$/.test('a'.repeat(40) + 'c')";
+        long_subject "ok cpu memory exception" "/(?:x|y)*z/.test('x'.repeat(5e6)); return new Response('held')";
+        nested_groups "ok exception" "try { new RegExp('('.repeat(1e5) + ')'.repeat(1e5)) } catch { return new Response('held') }";
+        nested_classes "ok exception" "try { new RegExp('['.repeat(1e5) + ']'.repeat(1e5), 'v') } catch { return new Response('held') }";
+        nested_lookaheads "ok exception" "try { new RegExp('(?='.repeat(1e5) + ')'.repeat(1e5)) } catch { return new Response('held') }";
+        many_captures "ok exception" "try { new RegExp('()'.repeat(1e5)).exec('') } catch { return new Response('held') }";
+        huge_repeat "ok cpu memory exception" "try { /((a{1,2000}){1,2000}){1,2000}$/.test('a'.repeat(5e4) + 'b') } catch {} return new Response('held')";
+    }
+}
+
+mod deep {
+    use super::*;
+
+    attacks! {
+        calls "ok" "const f = () => 1 + f(); try { f() } catch (e) { if (e instanceof RangeError) return new Response('held') }";
+        calls_caught_at_the_bottom "ok cpu" "const f = () => { try { f() } catch { try { f() } catch {} } }; f(); return new Response('held')";
+        calls_with_many_arguments "ok exception" "const f = (...a) => f(...a, 1); try { f(...Array(5_000)) } catch { return new Response('held') }";
+        apply_of_a_long_array "ok" "try { Math.max.apply(null, Array(5e6)) } catch {} return new Response('held')";
+        getter "ok" "const o = { get a() { return this.a } }; try { o.a } catch { return new Response('held') }";
+        setter "ok" "const o = { set a(v) { this.a = v } }; try { o.a = 1 } catch { return new Response('held') }";
+        to_string "ok" "const o = { toString() { return '' + o } }; try { '' + o } catch { return new Response('held') }";
+        to_primitive "ok" "const o = { [Symbol.toPrimitive]() { return +o } }; try { +o } catch { return new Response('held') }";
+        proxy_of_itself "ok" "const h = {}; const p = new Proxy({}, h); h.get = () => p.x; try { p.x } catch { return new Response('held') }";
+        proxy_as_its_prototype "ok" "const p = new Proxy({}, {}); try { Object.setPrototypeOf(p, Object.create(p)); p.x } catch {} return new Response('held')";
+        chain_of_proxies "ok" "let p = {}; for (let i = 0; i < 1e5; i++) p = new Proxy(p, {}); try { p.x; p.x = 1; delete p.x; 'x' in p; Object.keys(p) } catch {} return new Response('held')";
+        chain_of_callable_proxies "ok" "let p = () => 1; for (let i = 0; i < 1e5; i++) p = new Proxy(p, {}); try { p(); new p() } catch {} return new Response('held')";
+        chain_of_bound_functions "ok" "let f = () => 1; for (let i = 0; i < 1e5; i++) f = f.bind(null); try { f(); ({}) instanceof f } catch {} return new Response('held')";
+        chain_of_prototypes "ok cpu" "let o = {}; for (let i = 0; i < 2e5; i++) o = Object.create(o); o.x; 'x' in o; try { for (const k in o); } catch {} return new Response('held')";
+        json_parse "ok" "try { JSON.parse('['.repeat(1e6)) } catch { return new Response('held') }";
+        json_parse_objects "ok" "try { JSON.parse('{\"a\":'.repeat(3e5)) } catch { return new Response('held') }";
+        json_stringify "ok" "let o = {}; for (let i = 0; i < 1e5; i++) o = { o }; try { JSON.stringify(o) } catch { return new Response('held') }";
+        json_revived "ok" "let s = '[]'; try { JSON.parse('['.repeat(2e3) + ']'.repeat(2e3), function (k, v) { return JSON.parse('[1]', () => JSON.parse(s)) }) } catch {} return new Response('held')";
+        array_to_string "ok" "const a = []; a[0] = a; let b = []; for (let i = 0; i < 1e5; i++) b = [b]; String(a); try { String(b) } catch { return new Response('held') }";
+        array_flat "ok" "let a = []; for (let i = 0; i < 1e5; i++) a = [a]; try { a.flat(Infinity) } catch {} return new Response('held')";
+        structured_clone "ok" "let a = []; for (let i = 0; i < 1e5; i++) a = [a]; try { structuredClone(a) } catch {} return new Response('held')";
+        logged "ok" "let a = []; for (let i = 0; i < 1e5; i++) a = [a]; try { console.log(a) } catch {} return new Response('held')";
+        error_causes "ok" "let e; for (let i = 0; i < 1e5; i++) e = new Error('x', { cause: e }); try { console.error(e); reportError(e) } catch {} return new Response('held')";
+        freed_list "ok" "let l; for (let i = 0; i < 2e5; i++) l = { l }; l = null; return new Response('held')";
+        freed_closures "ok" "let f = () => 1; for (let i = 0; i < 1e5; i++) { const g = f; f = () => g } f = null; return new Response('held')";
+        promise_chain "ok" "let p = Promise.resolve(); for (let i = 0; i < 3e4; i++) { const q = p; p = new Promise(r => r(q)) } await p; return new Response('held')";
+        source_of_a_function "ok exception" "try { new Function('return ' + '('.repeat(1e5) + ')'.repeat(1e5)) } catch { return new Response('held') }";
+        instanceof_chain "ok" "const C = { [Symbol.hasInstance](v) { return v instanceof C } }; try { ({}) instanceof C } catch { return new Response('held') }";
+        class_construction "ok" "class A { x = new A() } try { new A() } catch { return new Response('held') }";
+        tagged_iterators "ok" "let i = [1].values(); for (let n = 0; n < 1e4; n++) i = i.map(x => x); try { i.next() } catch {} return new Response('held')";
+        events "ok" "const t = new EventTarget(); t.addEventListener('a', () => t.dispatchEvent(new Event('a'))); try { t.dispatchEvent(new Event('a')) } catch {} return new Response('held')";
+    }
+
+    module_attacks! {
+        source_of_arrays "startup" format!("export default {}{}", "[".repeat(100_000), "]".repeat(100_000));
+        source_of_blocks "startup" format!("{}{}", "{".repeat(100_000), "}".repeat(100_000));
+        source_of_functions "startup" format!("export default {}1", "()=>".repeat(100_000));
+        source_of_templates "startup" format!("export default {}", "`${".repeat(100_000));
+        source_of_operators "startup ok exception" format!("export default {}1", "-~".repeat(100_000));
+        source_of_patterns "startup" format!("const {}a{} = 1", "[".repeat(100_000), "]".repeat(100_000));
+        source_of_optional_chains "startup ok exception" format!("export default {{}}{}", "?.a".repeat(100_000));
+        source_of_conditionals "startup ok exception" format!("export default {}1", "1?1:".repeat(100_000));
+    }
+}
+
+mod bombs {
+    use super::*;
+
+    attacks! {
+        arrays "memory" "const a = []; for (;;) a.push([a])";
+        buffers "memory" "const a = []; for (;;) a.push(new ArrayBuffer(1 << 20))";
+        growing_buffer "memory exception" "const b = new ArrayBuffer(8, { maxByteLength: 2 ** 31 - 1 }); b.resize(2 ** 31 - 1)";
+        one_buffer "memory exception" "new ArrayBuffer(2 ** 32)";
+        maps "memory" "const m = new Map(); for (let i = 0; ; i++) m.set(i, {})";
+        property_names "memory" "const o = {}; for (let i = 0; ; i++) o['p' + i] = i";
+        symbols "memory" "const a = []; for (;;) a.push(Symbol.for('s' + a.length))";
+        closures "memory" "const a = []; for (;;) { const x = a.length; a.push(() => x) }";
+        strings "memory exception" "let s = 'x'; for (;;) s += s";
+        strings_kept "memory" "const a = []; for (;;) a.push('x'.repeat(1e5) + a.length)";
+        repeat "ok memory" "try { 'x'.repeat(2 ** 29); } catch { return new Response('held') }";
+        pad "ok memory" "try { 'x'.padStart(2 ** 30) } catch { return new Response('held') }";
+        join "ok memory" "try { Array(2 ** 28).join('xxxxxxxx') } catch { return new Response('held') }";
+        concat_spread "memory cpu exception" "let a = [1]; for (;;) a = [...a, ...a]";
+        replace_all "memory exception" "let s = 'x'.repeat(1e4); s.replaceAll('x', s).replaceAll('x', s)";
+        json_text "memory exception" "const o = Array(1e6).fill('\\u0000'.repeat(100)); JSON.stringify(o)";
+        json_indent "memory exception" "let o = {}; for (let i = 0; i < 500; i++) o = { o, a: Array(2_000).fill(0) }; JSON.stringify(o, null, '          ')";
+        json_giant "memory" "JSON.parse('[' + '[],'.repeat(1e7) + '[]]')";
+        typed_array_fill "memory" "const a = []; for (;;) a.push(new Float64Array(1e6).fill(1))";
+        split "memory" "'x'.repeat(1e7).split('')";
+        match_all "memory" "[...'x'.repeat(5e6).matchAll(/x/g)]";
+        errors_with_stacks "memory" "const a = []; for (;;) a.push(new Error('x'.repeat(100)))";
+        generators "memory" "const a = []; for (;;) { const g = (function* () { yield a })(); g.next(); a.push(g) }";
+        weak_references "memory cpu" "const a = []; const r = new FinalizationRegistry(() => {}); for (;;) { const o = {}; a.push(new WeakRef(o), o); r.register(o, 1) }";
+        promises_pending "memory" "const a = []; for (;;) a.push(new Promise(() => {}).then(() => {}))";
+        promises_rejected "memory cpu" "for (;;) Promise.reject(new Error())";
+        microtasks_queued "memory" "for (;;) queueMicrotask(() => {})";
+        timers "memory cpu" "for (;;) setTimeout(() => {}, 1e6)";
+        listeners "memory cpu" "const t = new EventTarget(); for (;;) t.addEventListener('a', () => {})";
+        headers "memory cpu exception" "const h = new Headers(); for (let i = 0; ; i++) h.append('n' + i, 'x'.repeat(1_000))";
+        search_params "memory cpu" "const p = new URLSearchParams(); for (let i = 0; ; i++) p.append('n', 'x'.repeat(1_000))";
+        blobs "memory cpu" "const a = []; for (;;) a.push(new Blob(['x'.repeat(1e5)]))";
+        stream_queue "memory cpu" "new ReadableStream({ start(c) { for (;;) c.enqueue(new Uint8Array(1e5)) } })";
+        tee "memory cpu" "const s = new ReadableStream({ pull(c) { c.enqueue(new Uint8Array(1e5)) } }); const [a] = s.tee(); for await (const _ of a);";
+        message_channel "memory cpu" "const { port1 } = new MessageChannel(); for (;;) port1.postMessage('x'.repeat(1e5))";
+        structured_clones "memory cpu" "let a = [new Uint8Array(1e5)]; for (;;) a = structuredClone([a, a])";
+        encoded_text "memory exception" "const a = []; const s = 'é'.repeat(4e6); for (;;) a.push(new TextEncoder().encode(s))";
+        form_data "memory cpu" "const f = new FormData(); for (;;) f.append('n', 'x'.repeat(1e5))";
+        url_pattern "ok exception" "try { new URLPattern({ pathname: '{('.repeat(1e4) }) } catch { return new Response('held') }";
+    }
+
+    #[tokio::test]
+    async fn decompression() {
+        // 64 MiB of zeros, compressed by the guest itself piece by piece.
+        let body = "
+            const pack = new CompressionStream('gzip');
+            const write = (async () => { const w = pack.writable.getWriter(); for (let i = 0; i < 64; i++) await w.write(new Uint8Array(1 << 20)); await w.close() })();
+            const packed = await new Response(pack.readable).arrayBuffer(); await write;
+            const all = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
+            return new Response(String(all.byteLength))";
+        let mut worker = worker(&handler(body));
+        worker.limits = Limits { cpu_ms: 5_000, wall_ms: 20_000, ..tight() };
+        assert_eq!(run(image(), worker).await.answer, Err(Outcome::Memory));
+        assert_serves(image()).await;
+    }
+}
+
+mod boundary {
+    //! What goes to the host comes from getters, proxies and overwritten prototypes.
+    use super::*;
+
+    attacks! {
+        url_that_throws "ok" "try { new URL({ toString() { throw 1 } }) } catch (e) { if (e === 1) return new Response('held') }";
+        url_that_changes "ok" "let n = 0; try { new URL({ toString() { return n++ ? 'javascript:1' : 'http://a/' } }).href } catch {} return new Response(n === 1 ? 'held' : 'read ' + n)";
+        url_giant "ok memory" "try { new URL('http://a/' + 'é'.repeat(2e6)) } catch {} return new Response('held')";
+        url_lone_surrogates "ok" r"const u = new URL('http://a/\ud800?\udc00#\udfff\0'); return new Response(u.href.includes('%EF%BF%BD') ? 'held' : u.href)";
+        url_host_of_marks "ok" r"for (const c of ['\0', '%00', '\u202e', 'xn--', 'xn--\uffff', '[::', '1.2.3.4.5.6', '0x' + 'f'.repeat(1e4), 'ß'.repeat(1e4)]) try { new URL('http://' + c + '/') } catch {} return new Response('held')";
+        fetch_init_with_getters "ok" "
+            const bad = n => ({ get [n]() { throw new Error(n) } });
+            for (const n of ['method', 'headers', 'body', 'redirect', 'signal', 'cf', 'integrity']) try { await fetch('http://a/', bad(n)) } catch (e) { if (!e.message.includes(n)) throw e }
+            return new Response('held')";
+        fetch_init_proxy "ok" "try { await fetch('http://a/', new Proxy({}, { get(t, k) { return new Proxy(() => {}, {}) } })) } catch {} return new Response('held')";
+        fetch_url_with_nul_and_newline "ok" r"for (const u of ['http://a/\r\nX: y', 'http://a\0b/', 'file:///etc/passwd', 'data:,x', 'unix:/x', '//']) try { await fetch(u) } catch {} return new Response('held')";
+        fetch_method_injection "ok" r"try { await fetch('http://a/', { method: 'GET / HTTP/1.1\r\nX: y' }) } catch { return new Response('held') }";
+        header_injection "ok" r"let n = 0; for (const v of ['a\r\nb: c', 'a\0', 'a\nb']) try { new Headers({ x: v }) } catch { n++ } return new Response(n === 3 ? 'held' : String(n))";
+        headers_from_a_proxy "ok" "try { new Headers(new Proxy([['a', 'b']], { get(t, k, r) { if (k === Symbol.iterator) return function* () { yield ['a', { toString() { throw 7 } }] }; return Reflect.get(t, k, r) } })) } catch (e) { if (e === 7) return new Response('held') }";
+        headers_from_an_endless_iterator "cpu memory" "new Headers({ *[Symbol.iterator]() { for (let i = 0; ; i++) yield ['n' + i, 'v'] } })";
+        body_that_is_a_proxy "ok" "try { await new Response(new Proxy(new Uint8Array(4), {})).text() } catch {} return new Response('held')";
+        body_detached_while_read "ok" "const b = new Uint8Array(1e5); const r = new Response(b); structuredClone(b, { transfer: [b.buffer] }); await r.text(); return new Response('held')";
+        digest_of_a_resized_buffer "ok" "const b = new ArrayBuffer(1e5, { maxByteLength: 1e6 }); const v = new Uint8Array(b); const p = crypto.subtle.digest('SHA-256', v); b.resize(0); try { await p } catch {} return new Response('held')";
+        algorithm_getters "ok" "
+            let n = 0; const shrink = new ArrayBuffer(64, { maxByteLength: 64 });
+            const alg = { name: 'HMAC', get hash() { n++; shrink.resize(0); return 'SHA-256' } };
+            try { await crypto.subtle.importKey('raw', new Uint8Array(shrink), alg, true, ['sign']) } catch {} return new Response('held')";
+        random_too_much "ok" "try { crypto.getRandomValues(new Uint8Array(65_537)) } catch { return new Response('held') }";
+        kdf_without_end "ok" "
+            const k = await crypto.subtle.importKey('raw', new Uint8Array(8), 'PBKDF2', false, ['deriveBits']);
+            try { await crypto.subtle.deriveBits({ name: 'PBKDF2', hash: 'SHA-512', salt: new Uint8Array(8), iterations: 4294967295 }, k, 512) } catch { return new Response('held') }";
+        keys_of_garbage "ok" "
+            const garbage = [new Uint8Array(0), new Uint8Array(300).fill(255), crypto.getRandomValues(new Uint8Array(200)), new Uint8Array([48, 130, 255, 255, 2, 1, 0])];
+            for (const format of ['raw', 'pkcs8', 'spki', 'jwk']) for (const name of ['ECDSA', 'ECDH', 'Ed25519', 'X25519', 'RSA-PSS', 'RSA-OAEP', 'AES-GCM', 'AES-KW'])
+                for (const data of garbage) try { await crypto.subtle.importKey(format, format === 'jwk' ? { kty: 'RSA', n: 'AA', e: 'AQ', crv: 'P-256', x: 'zz', y: '' } : data, { name, namedCurve: 'P-256', hash: 'SHA-256' }, true, []) } catch {}
+            return new Response('held')";
+        inflate_of_garbage "ok" "
+            for (const format of ['gzip', 'deflate', 'deflate-raw']) for (let i = 0; i < 20; i++)
+                try { await new Response(new Blob([crypto.getRandomValues(new Uint8Array(500))]).stream().pipeThrough(new DecompressionStream(format))).arrayBuffer() } catch {}
+            return new Response('held')";
+        decoders_of_garbage "ok" "
+            for (const label of ['utf-8', 'utf-16le', 'utf-16be', 'shift_jis', 'gb18030', 'big5', 'euc-kr', 'iso-2022-jp', 'x-user-defined', 'replacement', '\\0', 'x'.repeat(1e5)])
+                try { const d = new TextDecoder(label); for (let i = 0; i < 20; i++) d.decode(crypto.getRandomValues(new Uint8Array(99)), { stream: true }) } catch {}
+            return new Response('held')";
+        clone_of_traps "ok" "
+            const traps = new Proxy({}, { ownKeys() { return ['a', 'a'] } });
+            for (const v of [traps, { get a() { throw 1 } }, () => {}, Symbol(), new WeakMap(), new Proxy([], {})]) try { structuredClone(v) } catch {}
+            return new Response('held')";
+        clone_that_changes_while_cloned "ok" "const a = Array(100).fill(0); Object.defineProperty(a, 3, { get() { a.length = 0; return 1 } }); structuredClone(a); return new Response('held')";
+        species "ok" "class A extends Array { static get [Symbol.species]() { return function (n) { return new Proxy([], {}) } } } try { A.from([1, 2, 3]).map(x => x).concat([4]) } catch {} return new Response('held')";
+        sort_that_shrinks "ok" "const a = Array.from({ length: 1_000 }, (_, i) => i); a.sort((x, y) => { a.length = 0; return x - y }); return new Response('held')";
+        resized_under_an_algorithm "ok" "
+            const b = new ArrayBuffer(1024, { maxByteLength: 4096 }); const t = new Uint8Array(b);
+            t.sort((x, y) => { b.resize(0); return x - y }); b.resize(4096);
+            try { t.set({ length: 4, get 0() { b.resize(0); return 1 } }); t.fill({ valueOf() { b.resize(1); return 1 } }) } catch {}
+            try { new DataView(b).setFloat64({ valueOf() { b.resize(0); return 0 } }, 1) } catch {}
+            return new Response('held')";
+        numbers_out_of_range "ok" "
+            for (const n of [NaN, Infinity, -Infinity, -0, 2 ** 53, -1, 1e308, 2 ** 31, 2 ** 32]) for (const f of [
+                () => clearTimeout(n), () => clearTimeout(setTimeout(() => {}, n)), () => new Response('', { status: n }), () => new Date(n).toISOString(), () => 'x'.at(n),
+                () => crypto.getRandomValues(new Uint8Array(n)), () => new ReadableStream({}, { highWaterMark: n }), () => AbortSignal.timeout(n), () => new Blob(['x']).slice(n, n),
+            ]) try { f() } catch {}
+            return new Response('held')";
+        overwritten_globals "ok" "
+            Object.prototype.then = undefined; Promise.prototype.then = () => { throw 1 }; Array.prototype.push = Array.prototype.map = () => { throw 2 };
+            Object.defineProperty(Object.prototype, 'get', { value() {}, configurable: true }); Array.prototype[Symbol.iterator] = function* () {};
+            Uint8Array.prototype.set = () => { throw 3 }; JSON.stringify = Map = Promise = undefined;
+            return new Response('held')";
+        setters_on_prototypes "ok" "
+            const seen = []; for (const k of ['0', '1', 'status', 'headers', 'body', 'value', 'done', 'url', 'method'])
+                Object.defineProperty(Object.prototype, k, { set(v) { seen.push(v) }, get() { return undefined }, configurable: true });
+            let r; try { r = new Response('held') } catch { r = new Response('held') } return r";
+        the_raw_host_is_out_of_reach "ok" "
+            const names = Object.getOwnPropertyNames(globalThis).filter(n => /__host|^std$|^os$|bjson|scriptArgs|^print$/.test(n));
+            const stack = new Error().stack; const callers = (() => { try { return arguments.callee.caller } catch {} })();
+            return new Response(names.length || callers ? names.join() : 'held')";
+        streams_used_twice "ok" "
+            const { readable, writable } = new TransformStream(); const r = new Response(readable); let n = 0;
+            for (const f of [() => new Response(readable), () => readable.getReader(), () => readable.tee(), () => r.clone()]) try { f() } catch { n++ }
+            const w = writable.getWriter(); w.close().catch(() => {}); try { await w.write('x') } catch { n++ } await r.text(); try { await r.text() } catch { n++ }
+            return new Response('held')";
+        socket_after_close "ok" "
+            const [a, b] = Object.values(new WebSocketPair()); a.accept(); b.accept(); a.close(1000, 'x'); let n = 0;
+            for (const f of [() => a.send('x'), () => a.close(5), () => a.accept(), () => b.send(new Uint8Array(1e5)), () => b.close(1000, 'y'.repeat(200)), () => new Response(null, { status: 101, webSocket: a })]) try { f() } catch { n++ }
+            return new Response('held')";
+        stream_that_is_released_while_read "ok" "
+            const s = new ReadableStream({ type: 'bytes', pull(c) { c.byobRequest?.respond(0) } }); const r = s.getReader({ mode: 'byob' });
+            const p = r.read(new Uint8Array(8)).catch(() => {}); r.releaseLock(); await p; return new Response('held')";
+    }
+
+    #[tokio::test]
+    async fn a_body_passed_on_twice_is_not_delivered_twice() {
+        let source = handler("const r = await fetch('http://a/', { method: 'POST', body: 'x' }); const s = request.body; return new Response(s ?? 'held')");
+        attack(source, "ok").await;
+    }
+
+    #[tokio::test]
+    async fn floods_of_operations_are_refused_inside() {
+        let flood = "const all = []; for (let i = 0; i < 2e5; i++) all.push(fetch('http://a/').then(r => r.status, e => e.name)); const kinds = new Set(await Promise.all(all)); return new Response(kinds.size > 1 ? 'held' : [...kinds].join())";
+        attack(handler(flood), "ok cpu memory exception subrequests").await;
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_long_log_lines_does_not_fill_the_host() {
+        let ledger = Arc::new(Ledger::default());
+        let mut worker = worker(&handler("const line = 'x'.repeat(1 << 20); for (let i = 0; i < 400; i++) console.log(line); return new Response('held')"));
+        worker.observer = ledger.clone();
+        worker.limits.cpu_ms = 5_000;
+        let ran = run(image(), worker).await;
+        let kept: usize = ledger.lines.lock().unwrap().iter().map(String::len).sum();
+        assert!(kept <= 64 << 20, "{kept} bytes of logs: {:?}", ran.word());
+        assert_serves(image()).await;
+    }
+}
+
+mod modules {
+    use super::*;
+
+    fn several(modules: &[(&str, String)]) -> Worker {
+        let mut code = Code { main: modules[0].0.into(), ..Code::default() };
+        for (name, source) in modules {
+            let module = Module { kind: ModuleKind::JavaScript, content: source.clone().into(), source_map: None };
+            code.modules.insert((*name).into(), module);
+        }
+        let mut worker = worker("");
+        worker.code = Arc::new(code);
+        worker
+    }
+
+    #[tokio::test]
+    async fn cycle() {
+        let main = "import { b } from './b.js'; export const a = 'held'; export default { fetch() { return new Response(b()) } }";
+        let other = "import { a } from './main.js'; export const b = () => a;";
+        let ran = run(image(), several(&[("main.js", main.into()), ("b.js", other.into())])).await;
+        assert_eq!(ran.answer.as_deref(), Ok("held"));
+    }
+
+    #[tokio::test]
+    async fn cycle_that_reads_too_early() {
+        let main = "import { b } from './b.js'; export const a = b; export default {}";
+        let ran = run(image(), several(&[("main.js", main.into()), ("b.js", "import { a } from './main.js'; export const b = a;".into())])).await;
+        assert!(matches!(&ran.answer, Err(Outcome::Startup(e)) if e.name == "ReferenceError"), "{ran:?}");
+    }
+
+    #[tokio::test]
+    async fn cycle_of_awaits_ends() {
+        let main = "await import('./b.js'); export default { fetch() { return new Response('held') } }";
+        let ran = run(image(), { let mut w = several(&[("main.js", main.into()), ("b.js", "await import('./main.js')".into())]); w.limits.wall_ms = 300; w }).await;
+        assert!(ran.answer.is_err(), "{ran:?}");
+        assert_serves(image()).await;
+    }
+
+    #[tokio::test]
+    async fn export_of_itself() {
+        let ran = run(image(), several(&[("main.js", "export * from './main.js'; export { x } from './main.js'; export default {}".into())])).await;
+        assert!(matches!(&ran.answer, Err(Outcome::Startup(_))), "{ran:?}");
+    }
+
+    #[tokio::test]
+    async fn long_chain() {
+        let names: Vec<String> = (0..3_000).map(|i| if i == 0 { "main.js".into() } else { format!("m{i}.js") }).collect();
+        let sources: Vec<(&str, String)> = names.iter().enumerate().map(|(i, n)| {
+            let next = names.get(i + 1).map_or(String::new(), |n| format!("import './{n}';"));
+            (n.as_str(), format!("{next} export default {{ fetch() {{ return new Response('held') }} }}"))
+        }).collect();
+        let ran = run(image(), several(&sources)).await;
+        assert!(matches!(ran.word(), "ok" | "startup"), "{:?}", ran.word());
+        assert_serves(image()).await;
+    }
+
+    #[tokio::test]
+    async fn code_of_64_mib() {
+        let mut worker = worker(&format!("/*{}*/ export default {{}}", "x".repeat(64 << 20)));
+        worker.limits.cpu_ms = 5_000;
+        let ran = run(image(), worker).await;
+        assert!(matches!(&ran.answer, Err(Outcome::Startup(e)) if e.message.contains("bytes")), "{:?}", ran.word());
+        let mut worker = self::worker(&format!("/*{}*/ export default {{}}", "x".repeat(63 << 20)));
+        worker.limits.cpu_ms = 5_000;
+        assert_eq!(run(image(), worker).await.answer, Err(Outcome::Memory));
+        assert_serves(image()).await;
+    }
+}
+
+mod neighbours {
+    use super::*;
+
+    /// Everything a tenant can reach of the realm, changed.
+    const POLLUTION: &str = "
+        globalThis.polluted = 'here'; Object.prototype.polluted = 'here'; Array.prototype.map = () => ['polluted']; JSON.stringify = () => 'polluted';
+        Response = Headers = URL = undefined; Object.freeze = Promise.prototype.then = null; crypto.randomUUID = Math.random = () => 4; Date.now = () => 0;
+        for (const k of Reflect.ownKeys(String.prototype)) try { delete String.prototype[k] } catch {}
+        Symbol.for('registered').polluted; Object.getPrototypeOf(async function* () {}).constructor.prototype = null;";
+
+    #[tokio::test]
+    async fn pollution_is_not_seen_by_the_next_tenant_of_the_slot() {
+        let image = image_of_own(1);
+        for ending in ["throw 1", "return 1", "for (;;);", "const a = []; for (;;) a.push(new ArrayBuffer(1e6))"] {
+            let polluted = run(&image, worker(&handler(&format!("{POLLUTION} {ending}")))).await;
+            assert_ne!(polluted.word(), "ok");
+            assert_serves(&image).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn pollution_is_not_seen_by_a_neighbour() {
+        let polluter = Isolate::start(image(), Arc::new(worker(&format!("{POLLUTION} export const f = () => 1; export default {{}}"))));
+        let _ = polluter.ready().await;
+        assert_serves(image()).await;
+        drop(polluter);
+    }
+
+    /// Looks at all memory that a tenant can get: fresh buffers of many sizes, and large ones that grow the memory.
+    const SEARCH: &str = "
+        const dirty = [];
+        for (const size of [1, 16, 64, 100, 500, 1000, 4000, 5000, 20_000, 70_000, 300_000, 1 << 20, 4 << 20]) for (let n = 0; n < 5; n++) {
+            const a = new Uint8Array(size);
+            if (a.some(b => b !== 0)) dirty.push(size);
+        }
+        const grown = new Uint8Array(8).buffer.transfer(3 << 20);
+        if (new Uint8Array(grown).some(b => b !== 0)) dirty.push('grown');
+        return new Response(dirty.join() || 'zero')";
+
+    #[tokio::test]
+    async fn a_freed_slot_reads_as_zero() {
+        let image = image_of_own(1);
+        // Little enough to be cleaned in place, much, all there is, and one that was cut off.
+        let fills = ["10 * 4_096; i > 0; i -= 4_096) keep(4_096", "20 << 20; i > 0; i -= 1 << 16) keep(1 << 16", "1 << 30; i > 0; i -= 1 << 16) keep(1 << 16"];
+        for fill in fills {
+            for ending in ["return new Response('filled')", "for (;;);"] {
+                let body = format!("const kept = []; const keep = n => kept.push(new Uint8Array(n).fill(0xA5), 'SECRET'.repeat(100) + kept.length); for (let i = {fill}); {ending}");
+                let mut filler = worker(&handler(&body));
+                filler.limits.cpu_ms = 1_000;
+                run(&image, filler).await;
+                let mut seeker = worker(&handler(SEARCH));
+                seeker.limits.cpu_ms = 5_000;
+                assert_eq!(run(&image, seeker).await.answer.as_deref(), Ok("zero"), "after {fill} {ending}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn secrets_of_a_tenant_do_not_reach_the_next_snapshot() {
+        let image = image_of_own(1);
+        let secret = "SECRET-7f3a9c51-SECRET";
+        let mut first = worker(&handler("globalThis.kept = env.KEY.repeat(50); return new Response('held')"));
+        first.bindings.push(("KEY".into(), Binding::Text(secret.into())));
+        assert_eq!(run(&image, first).await.answer.as_deref(), Ok("held"));
+        let next = Isolate::start(&image, Arc::new(worker("export const f = () => 1; export default {}")));
+        call(&next, "f").await.unwrap();
+        let bytes = next.snapshot().await.unwrap().to_bytes();
+        // Behind the header and the list of lost operations (none) lie the pages.
+        let frame = bytes.windows(4).position(|w| w == [0x28, 0xb5, 0x2f, 0xfd]).unwrap();
+        let pages = zstd::bulk::decompress(&bytes[frame..bytes.len() - 4], 64 << 20).unwrap();
+        assert!(!pages.windows(secret.len()).any(|w| w == secret.as_bytes()));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_tenant_that_spins_on_every_core_does_not_stop_the_others() {
+        let image = image_of_own(16);
+        let spinners: Vec<_> = (0..8).map(|_| {
+            let mut spinner = worker(&handler("for (;;);"));
+            spinner.limits.cpu_ms = 1_500;
+            let image = image.clone();
+            tokio::spawn(async move { run(&image, spinner).await })
+        }).collect();
+        let other = Isolate::start(&image, Arc::new(worker(&handler("return new Response('held')"))));
+        for _ in 0..50 {
+            assert_eq!(get(&other).await.answer.as_deref(), Ok("held"));
+        }
+        assert!(spinners.iter().any(|s| !s.is_finished()), "fifty small requests took longer than twelve seconds of spinning");
+        for spinner in spinners {
+            assert_eq!(spinner.await.unwrap().answer, Err(Outcome::Cpu));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_engine_makes_the_next_wait_and_then_serves_it() {
+        let image = image_of_own(2);
+        let held: Vec<Isolate> = (0..2).map(|_| Isolate::start(&image, Arc::new(worker(&handler("return new Response('held')"))))).collect();
+        for isolate in &held {
+            isolate.ready().await.unwrap();
+        }
+        assert_eq!(image.engine().free_slots(), 0);
+        let third = Isolate::start(&image, Arc::new(worker(&handler("return new Response('held')"))));
+        let waiting = get(&third);
+        drop(held);
+        assert_eq!(waiting.await.answer.as_deref(), Ok("held"));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_ends_the_call() {
+        let isolate = Isolate::start(image(), Arc::new(worker(&handler("if (request.url.endsWith('hang')) await new Promise(r => setTimeout(r, 60_000)); return new Response('held')"))));
+        let hang = skep_isolate::Request { method: "GET".into(), url: "http://worker/hang".into(), ..Default::default() };
+        let left = tokio::time::timeout(std::time::Duration::from_millis(50), isolate.fetch(skep_isolate::Entry::default(), hang)).await;
+        assert!(left.is_err());
+        assert_eq!(get(&isolate).await.answer.as_deref(), Ok("held"));
+    }
+}

@@ -1,0 +1,8 @@
+//! Isolates as tenants meet them, through the public interface alone: attacks by name (`hostile`), limits, snapshots and
+//! meters. One binary, so that the image is loaded once.
+
+mod hostile;
+mod limits;
+mod meter;
+mod snapshots;
+mod worlds;
