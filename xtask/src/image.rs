@@ -29,8 +29,7 @@ const CFLAGS: &[&str] = &[
 ];
 
 /// Zig puts the stack first in memory, so that running over it traps instead of reaching the heap.
-const LDFLAGS: &[&str] =
-    &["-lwasi-emulated-signal", "-lwasi-emulated-process-clocks", "-Wl,-z,stack-size=524288", "-Wl,--strip-debug"];
+const LDFLAGS: &[&str] = &["-lwasi-emulated-signal", "-lwasi-emulated-process-clocks", "-Wl,-z,stack-size=524288", "-Wl,--strip-debug"];
 
 fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("starting {command:?}"))?;

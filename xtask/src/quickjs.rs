@@ -88,18 +88,8 @@ const QUICKJS: &[Patch] = &[
         replace: "fd->source = skep_source(ctx, (const char *)ptr, fd->source_len);",
         count: 2,
     },
-    Patch {
-        why: "… freed",
-        find: "    js_free(ctx, fd->source);\n",
-        replace: "    skep_free_source(ctx->rt, fd->source);\n",
-        count: 1,
-    },
-    Patch {
-        why: "… freed",
-        find: "    js_free_rt(rt, b->source);",
-        replace: "    skep_free_source(rt, b->source);",
-        count: 1,
-    },
+    Patch { why: "… freed", find: "    js_free(ctx, fd->source);\n", replace: "    skep_free_source(ctx->rt, fd->source);\n", count: 1 },
+    Patch { why: "… freed", find: "    js_free_rt(rt, b->source);", replace: "    skep_free_source(rt, b->source);", count: 1 },
     Patch {
         why: "functions of the image have no source: they show as native code, as built-ins do",
         find: "        if (b->source)\n            return JS_NewStringLen(ctx, b->source, b->source_len);",

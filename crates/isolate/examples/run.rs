@@ -28,7 +28,12 @@ fn load_image(engine: &Engine, path: Option<&String>) -> Result<Image, Box<dyn s
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let option = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1));
-    let plain: Vec<&String> = args.iter().enumerate().filter(|(i, a)| !a.starts_with("--") && (*i == 0 || !args[i - 1].starts_with("--"))).map(|(_, a)| a).collect();
+    let plain: Vec<&String> = args
+        .iter()
+        .enumerate()
+        .filter(|(i, a)| !a.starts_with("--") && (*i == 0 || !args[i - 1].starts_with("--")))
+        .map(|(_, a)| a)
+        .collect();
     let file = plain.first().ok_or("usage: run FILE [URL] [--image WASM] [--repeat N]")?;
     let url = plain.get(1).map_or("http://worker/", |s| s.as_str());
     let engine = Engine::new(EngineConfig { isolates_max: 64, ..EngineConfig::default() })?;

@@ -28,10 +28,7 @@ pub struct HostError {
 impl HostError {
     /// An error of that name.
     pub fn new(name: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            name,
-            message: message.into(),
-        }
+        Self { name, message: message.into() }
     }
 
     /// A `TypeError`.
@@ -78,14 +75,7 @@ impl Tables {
 
     /// Host memory in use, roughly, in bytes: to be counted against the isolate's memory limit.
     pub fn bytes(&self) -> usize {
-        self.decoders.map.len() * 256
-            + self.hashes.map.len() * 512
-            + self
-                .codecs
-                .map
-                .values()
-                .map(compression::Codec::bytes)
-                .sum::<usize>()
+        self.decoders.map.len() * 256 + self.hashes.map.len() * 512 + self.codecs.map.values().map(compression::Codec::bytes).sum::<usize>()
     }
 }
 
@@ -98,20 +88,14 @@ struct Slots<T> {
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self {
-            map: HashMap::new(),
-            next: None,
-        }
+        Self { map: HashMap::new(), next: None }
     }
 }
 
 impl<T> Slots<T> {
     fn insert(&mut self, value: T, limit: usize, what: &str) -> Result<u32> {
         if self.map.len() >= limit {
-            return Err(HostError::new(
-                "RangeError",
-                format!("too many {what}s are open at once (at most {limit})"),
-            ));
+            return Err(HostError::new("RangeError", format!("too many {what}s are open at once (at most {limit})")));
         }
         let id = match self.next {
             Some(id) => id,
@@ -133,10 +117,7 @@ impl<T> Slots<T> {
 }
 
 fn gone(what: &str) -> HostError {
-    HostError::new(
-        "HibernationError",
-        format!("the state of this {what} was lost when the isolate was hibernated"),
-    )
+    HostError::new("HibernationError", format!("the state of this {what} was lost when the isolate was hibernated"))
 }
 
 /// The arguments of a call, read by position.
@@ -152,37 +133,23 @@ impl<'a, 'm> Args<'a, 'm> {
     }
 
     fn wrong<T>(self, i: usize, expected: &str) -> Result<T> {
-        Err(HostError::type_error(format!(
-            "{}: argument {} is not {expected}",
-            self.op,
-            i + 1
-        )))
+        Err(HostError::type_error(format!("{}: argument {} is not {expected}", self.op, i + 1)))
     }
 
     fn bytes(self, i: usize) -> Result<&'a [u8]> {
-        self.at(i)
-            .as_bytes()
-            .map_or_else(|| self.wrong(i, "a Uint8Array"), Ok)
+        self.at(i).as_bytes().map_or_else(|| self.wrong(i, "a Uint8Array"), Ok)
     }
 
     fn some_bytes(self, i: usize) -> Result<Option<&'a [u8]>> {
-        if self.at(i).is_some() {
-            self.bytes(i).map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.at(i).is_some() { self.bytes(i).map(Some) } else { Ok(None) }
     }
 
     fn str(self, i: usize) -> Result<Cow<'a, str>> {
-        self.at(i)
-            .as_str()
-            .map_or_else(|| self.wrong(i, "a string"), Ok)
+        self.at(i).as_str().map_or_else(|| self.wrong(i, "a string"), Ok)
     }
 
     fn u32(self, i: usize) -> Result<u32> {
-        self.at(i)
-            .as_u32()
-            .map_or_else(|| self.wrong(i, "an unsigned integer"), Ok)
+        self.at(i).as_u32().map_or_else(|| self.wrong(i, "an unsigned integer"), Ok)
     }
 
     fn flag(self, i: usize) -> bool {
@@ -213,11 +180,7 @@ pub fn heavy_call(op: &str, values: &[Wire<'_>]) -> Option<Result<WireOut>> {
 /// Big-number arithmetic of dependencies meets keys made by an attacker here. Should one of them panic in spite of the checks
 /// before it, the call fails and the host lives; `Tables` hold no invariant that a cut-short call could break.
 fn guarded(f: impl FnOnce() -> Option<Result<WireOut>>) -> Option<Result<WireOut>> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
-        Some(Err(HostError::operation(
-            "the operation failed on these arguments",
-        )))
-    })
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Some(Err(HostError::operation("the operation failed on these arguments"))))
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use wasmtime::{Caller, Linker, Memory, ResourceLimiter, Store, TypedFunc, UpdateDeadline};
 
 use crate::cpu::{Cpu, Timed};
+use crate::host::Tables;
 use crate::image::{Image, PAGE};
 use crate::isolate::Exports;
 use crate::ops;
 use crate::random;
-use crate::host::Tables;
 use crate::resources::Resources;
 use crate::wire::{self, Wire, WireOut};
 use crate::worker::Worker;
@@ -243,7 +243,13 @@ impl Instance {
 
     /// Delivers one event (an encoded wire array) and runs the guest until its stack is empty. Returns when it next
     /// wants to be woken, in ms since the epoch. A turn longer than a time slice moves to the engine's other threads.
-    pub(crate) async fn turn(mut self: Box<Self>, image: &Image, event: Vec<u8>, allowance_us: u64, now_ms: f64) -> Result<(Box<Self>, f64), (Stop, u64)> {
+    pub(crate) async fn turn(
+        mut self: Box<Self>,
+        image: &Image,
+        event: Vec<u8>,
+        allowance_us: u64,
+        now_ms: f64,
+    ) -> Result<(Box<Self>, f64), (Stop, u64)> {
         let cpu = self.cpu.clone();
         cpu.begin(allowance_us);
         self.store.set_epoch_deadline(FIRST_SLICE_TICKS);

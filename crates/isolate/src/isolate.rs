@@ -75,11 +75,20 @@ enum Input {
     Request(Box<Request>),
     Event(Event),
     /// To an entrypoint (`export` is `None`) or to something passed by reference.
-    Rpc { export: Option<u32>, message: RpcMessage },
+    Rpc {
+        export: Option<u32>,
+        message: RpcMessage,
+    },
 }
 
 enum Command {
-    Call { id: u32, entry: Entry, input: Input, reply: Reply, report: Option<oneshot::Sender<Report>> },
+    Call {
+        id: u32,
+        entry: Entry,
+        input: Input,
+        reply: Reply,
+        report: Option<oneshot::Sender<Report>>,
+    },
     /// The caller of that call has gone.
     Cancel(u32),
     /// Nobody outside holds that export any more.
@@ -201,7 +210,12 @@ impl Isolate {
     }
 
     /// As [`Isolate::fetch`]; `report` hears when the call and everything it started has ended.
-    pub async fn fetch_reported(&self, entry: Entry, request: Request, report: Option<oneshot::Sender<Report>>) -> Result<Response, Outcome> {
+    pub async fn fetch_reported(
+        &self,
+        entry: Entry,
+        request: Request,
+        report: Option<oneshot::Sender<Report>>,
+    ) -> Result<Response, Outcome> {
         let (tx, rx) = oneshot::channel();
         let mut guard = self.send(entry, Input::Request(Box::new(request)), Reply::Response(tx), report)?;
         let answer = rx.await.unwrap_or_else(|_| Err(ended()));

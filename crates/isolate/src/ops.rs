@@ -11,8 +11,19 @@ use crate::wire::{Wire, WireOut};
 
 /// Operations that are carried out after the turn and answer nothing now.
 const DEFERRED: &[&str] = &[
-    "loaded", "respond", "result", "fail", "done", "log", "exception", "stream.close", "stream.abort", "ws.accept", "ws.send",
-    "ws.close", "channel.watch",
+    "loaded",
+    "respond",
+    "result",
+    "fail",
+    "done",
+    "log",
+    "exception",
+    "stream.close",
+    "stream.abort",
+    "ws.accept",
+    "ws.send",
+    "ws.close",
+    "channel.watch",
 ];
 
 /// Runs one operation. The answer is a value, or an error that is thrown inside the guest.
@@ -50,7 +61,9 @@ pub(crate) fn call(state: &mut State, op: &[u8], args: &[u8]) -> WireOut {
         "channel.export" => export(state, number(&args, 0)),
         "channel.entrypoint" => own_entrypoint(state, &args),
         "channel.dup" => duplicate(state, number(&args, 0)),
-        _ if op.starts_with("loader.") => loader::call(state, op, &args).unwrap_or_else(|| Wire::error("TypeError", "unknown host operation")),
+        _ if op.starts_with("loader.") => {
+            loader::call(state, op, &args).unwrap_or_else(|| Wire::error("TypeError", "unknown host operation"))
+        }
         _ => match DEFERRED.iter().find(|d| **d == op) {
             Some(op) => effect(state, Effect::Do { op, args: args.into_iter().map(Wire::into_owned).collect() }),
             None => match host::pure_call(&mut state.tables, op, &args) {
@@ -129,3 +142,6 @@ fn export(state: &mut State, id: u32) -> WireOut {
         None => Wire::error("RangeError", "too many channels"),
     }
 }
+
+#[cfg(test)]
+mod tests;

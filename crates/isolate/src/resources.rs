@@ -36,14 +36,29 @@ pub(crate) struct Resources {
 impl Resources {
     pub(crate) fn new(max: usize) -> Self {
         // Channel 0 is the global way out and never in the table.
-        Self { last: 0, max, readers: HashMap::new(), writers: HashMap::new(), sockets: HashMap::new(), unclaimed_sockets: HashMap::new(), channels: HashMap::new(), loaders: HashMap::new(), loaded: HashMap::new() }
+        Self {
+            last: 0,
+            max,
+            readers: HashMap::new(),
+            writers: HashMap::new(),
+            sockets: HashMap::new(),
+            unclaimed_sockets: HashMap::new(),
+            channels: HashMap::new(),
+            loaders: HashMap::new(),
+            loaded: HashMap::new(),
+        }
     }
 
     fn number(&mut self) -> u32 {
         loop {
             self.last = self.last % (i32::MAX as u32) + 1;
             let n = self.last;
-            let taken = self.readers.contains_key(&n) || self.writers.contains_key(&n) || self.sockets.contains_key(&n) || self.channels.contains_key(&n) || self.loaders.contains_key(&n) || self.loaded.contains_key(&n);
+            let taken = self.readers.contains_key(&n)
+                || self.writers.contains_key(&n)
+                || self.sockets.contains_key(&n)
+                || self.channels.contains_key(&n)
+                || self.loaders.contains_key(&n)
+                || self.loaded.contains_key(&n);
             if !taken {
                 return n;
             }

@@ -50,7 +50,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn pack(image: &Image, indexes: &[u32], contents: &[u8], memory_bytes: usize, timer_ms: f64, lost: Vec<u32>) -> Result<Self, SnapshotError> {
+    pub(crate) fn pack(
+        image: &Image,
+        indexes: &[u32],
+        contents: &[u8],
+        memory_bytes: usize,
+        timer_ms: f64,
+        lost: Vec<u32>,
+    ) -> Result<Self, SnapshotError> {
         let mut plain = Vec::with_capacity(indexes.len() * 4 + contents.len());
         for index in indexes {
             plain.extend_from_slice(&index.to_le_bytes());

@@ -211,19 +211,13 @@ impl<'a> Wire<'a> {
 
     /// The value at a key, if it is an object that has it.
     pub fn get(&self, key: &str) -> Option<&Wire<'a>> {
-        let found = self
-            .as_object()?
-            .iter()
-            .find(|(k, _)| k.raw() == key.as_bytes());
+        let found = self.as_object()?.iter().find(|(k, _)| k.raw() == key.as_bytes());
         found.map(|(_, v)| v)
     }
 
     /// An error value.
     pub fn error(name: impl Into<Text<'a>>, message: impl Into<Text<'a>>) -> Self {
-        Wire::Error {
-            name: name.into(),
-            message: message.into(),
-        }
+        Wire::Error { name: name.into(), message: message.into() }
     }
 
     /// An object of the given entries.
@@ -242,15 +236,8 @@ impl<'a> Wire<'a> {
             Wire::Str(t) => Wire::Str(t.into_owned()),
             Wire::Bytes(b) => Wire::Bytes(Cow::Owned(b.into_owned())),
             Wire::Array(a) => Wire::Array(a.into_iter().map(Wire::into_owned).collect()),
-            Wire::Object(o) => Wire::Object(
-                o.into_iter()
-                    .map(|(k, v)| (k.into_owned(), v.into_owned()))
-                    .collect(),
-            ),
-            Wire::Error { name, message } => Wire::Error {
-                name: name.into_owned(),
-                message: message.into_owned(),
-            },
+            Wire::Object(o) => Wire::Object(o.into_iter().map(|(k, v)| (k.into_owned(), v.into_owned())).collect()),
+            Wire::Error { name, message } => Wire::Error { name: name.into_owned(), message: message.into_owned() },
         }
     }
 
@@ -384,10 +371,7 @@ pub struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     /// At the start of a message.
     pub fn new(message: &'a [u8]) -> Self {
-        Self {
-            rest: message,
-            values: 0,
-        }
+        Self { rest: message, values: 0 }
     }
 
     /// What is not read yet.
@@ -427,29 +411,20 @@ impl<'a> Decoder<'a> {
                 }
                 Wire::Object(o)
             }
-            ERROR => Wire::Error {
-                name: self.text()?,
-                message: self.text()?,
-            },
+            ERROR => Wire::Error { name: self.text()?, message: self.text()? },
             tag => return Err(DecodeError::UnknownTag(tag)),
         })
     }
 
     fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (head, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(DecodeError::Truncated)?;
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }
 
     fn block(&mut self) -> Result<&'a [u8], DecodeError> {
         let n = u32::from_le_bytes(self.fixed()?) as usize;
-        let (head, rest) = self
-            .rest
-            .split_at_checked(n)
-            .ok_or(DecodeError::Truncated)?;
+        let (head, rest) = self.rest.split_at_checked(n).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(head)
     }
@@ -611,19 +586,13 @@ mod tests {
 
     fn value() -> impl Strategy<Value = WireOut> {
         let raw = || proptest::collection::vec(any::<u8>(), 0..20);
-        let text = move || {
-            prop_oneof![
-                ".{0,12}".prop_map(Text::from),
-                raw().prop_map(Text::from_raw)
-            ]
-        };
+        let text = move || prop_oneof![".{0,12}".prop_map(Text::from), raw().prop_map(Text::from_raw)];
         let leaf = prop_oneof![
             Just(Wire::Undefined),
             Just(Wire::Null),
             any::<bool>().prop_map(Wire::Bool),
             any::<i32>().prop_map(Wire::Int),
-            (any::<f64>().prop_filter("NaN is not equal to itself", |n| !n.is_nan()))
-                .prop_map(Wire::Number),
+            (any::<f64>().prop_filter("NaN is not equal to itself", |n| !n.is_nan())).prop_map(Wire::Number),
             text().prop_map(Wire::Str),
             raw().prop_map(Wire::from),
             (text(), text()).prop_map(|(name, message)| Wire::Error { name, message }),
@@ -673,39 +642,20 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
-        let nest = |n: usize| {
-            (0..n)
-                .fold(Wire::Null, |v, _| Wire::Array(vec![v]))
-                .to_vec()
-        };
+        let nest = |n: usize| (0..n).fold(Wire::Null, |v, _| Wire::Array(vec![v])).to_vec();
         assert!(decode(&nest(MAX_DEPTH)).is_ok());
         assert_eq!(decode(&nest(MAX_DEPTH + 1)), Err(DecodeError::TooDeep));
-        assert_eq!(
-            decode(&[ARRAY, 1, 0, 0, 0].repeat(100_000)),
-            Err(DecodeError::TooDeep)
-        );
+        assert_eq!(decode(&[ARRAY, 1, 0, 0, 0].repeat(100_000)), Err(DecodeError::TooDeep));
     }
 
     #[test]
     fn counts_are_bounded_by_what_is_left() {
-        assert_eq!(
-            decode(&[ARRAY, 255, 255, 255, 255]),
-            Err(DecodeError::Truncated)
-        );
-        assert_eq!(
-            decode(&[OBJECT, 2, 0, 0, 0, 0, 0, 0, 0, 0]),
-            Err(DecodeError::Truncated)
-        );
-        assert_eq!(
-            decode(&[BYTES, 4, 0, 0, 0, 1, 2, 3]),
-            Err(DecodeError::Truncated)
-        );
+        assert_eq!(decode(&[ARRAY, 255, 255, 255, 255]), Err(DecodeError::Truncated));
+        assert_eq!(decode(&[OBJECT, 2, 0, 0, 0, 0, 0, 0, 0, 0]), Err(DecodeError::Truncated));
+        assert_eq!(decode(&[BYTES, 4, 0, 0, 0, 1, 2, 3]), Err(DecodeError::Truncated));
         let many = Wire::Array(vec![Wire::Null; MAX_VALUES + 1]).to_vec();
         assert_eq!(decode(&many), Err(DecodeError::TooMany));
-        assert_eq!(
-            decode_all(&vec![NULL; MAX_VALUES + 1]),
-            Err(DecodeError::TooMany)
-        );
+        assert_eq!(decode_all(&vec![NULL; MAX_VALUES + 1]), Err(DecodeError::TooMany));
         assert_eq!(decode(&[NULL, NULL]), Err(DecodeError::Trailing(1)));
     }
 

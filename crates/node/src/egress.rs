@@ -262,7 +262,10 @@ fn response_in(answer: hyper::Response<hyper::body::Incoming>, uri: &Uri, redire
     let bare = matches!(parts.status.as_u16(), 204 | 205 | 304);
     Response {
         status: parts.status.as_u16(),
-        status_text: parts.status.canonical_reason().unwrap_or_default().to_owned(),
+        status_text: match parts.extensions.get::<hyper::ext::ReasonPhrase>() {
+            Some(reason) => String::from_utf8_lossy(reason.as_bytes()).into_owned(),
+            None => parts.status.canonical_reason().unwrap_or_default().to_owned(),
+        },
         headers: headers_in(&parts.headers),
         body: if bare { Body::None } else { crate::body::from_http(body) },
         url: uri.to_string(),

@@ -48,14 +48,7 @@ impl Runtime for Isolates {
 
 impl Guest for Isolate {
     fn loaded(&self) -> BoxFuture<'_, Result<(), Outcome>> {
-        Box::pin(async move {
-            // No module has the empty name: a worker that has come to life answers with an exception, and has run nothing.
-            let nothing = Event::Run { module: String::new(), export: String::new(), args: "[]".to_owned() };
-            match self.event(Entry::default(), nothing, None).await {
-                Ok(_) | Err(Outcome::Exception(_)) => Ok(()),
-                Err(outcome) => Err(outcome),
-            }
-        })
+        Box::pin(self.ready())
     }
 
     fn fetch(&self, entrypoint: Entrypoint, request: Request) -> BoxFuture<'_, Result<Served, Report>> {

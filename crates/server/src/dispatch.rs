@@ -216,6 +216,7 @@ fn response_out(answer: skep_node::Response, in_flight: skep_node::InFlight) -> 
             .into_response();
     };
     let mut headers = headers_out(&answer.headers);
+    let reason = hyper::ext::ReasonPhrase::try_from(answer.status_text.into_bytes()).ok().filter(|r| !r.as_bytes().is_empty());
     let body = match answer.body {
         Body::None => HttpBody::empty(),
         Body::Bytes(bytes) => {
@@ -233,6 +234,9 @@ fn response_out(answer: skep_node::Response, in_flight: skep_node::InFlight) -> 
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
     response
 }
 

@@ -6,6 +6,7 @@
 import { Encoded, decodedStream, listIn, pumpOf, streamOf, takeBody, type Pump, type Source } from "./body";
 import { CompressionStream } from "./compression";
 import { defineBinding, env, makeEnv, type BindingDescriptor } from "./env";
+import { setEnv } from "./node/process";
 import { Event, fire, globalTarget, hasListeners } from "./events";
 import { Headers, listGet, listHas, type HeaderList } from "./headers";
 import { fetchVia } from "./fetch";
@@ -241,10 +242,16 @@ defineBinding("service", (channel: number) => serviceStub(channel));
 defineBinding("loader", (channel: number) => workerLoader(channel));
 defineBinding("cloned", (bytes: Uint8Array, channels) => received([bytes, channels]) as unknown);
 
+/** What `process.env` shows of the bindings. */
+function textsOf(bindings: Record<string, unknown>): Record<string, string> {
+  return Object.fromEntries(Object.entries(bindings).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
+}
+
 host.on("load", (main: string, bindings: BindingDescriptor[]) => {
   const failed = (e: unknown): void => void host.call("loaded", null, describe(e));
   try {
     makeEnv(bindings, env);
+    setEnv(textsOf(env));
     setWorld(env, workerExports); // top-level code may import it
     void then.call(host.raw.importModule(main), (namespace: unknown) => {
       worker = namespace as Record<string, unknown>;

@@ -24,11 +24,7 @@ pub(super) enum Next {
     Trailing = 3,
 }
 
-pub(super) fn call(
-    open: &mut Slots<Codec>,
-    name: &str,
-    args: Args<'_, '_>,
-) -> Option<Result<WireOut>> {
+pub(super) fn call(open: &mut Slots<Codec>, name: &str, args: Args<'_, '_>) -> Option<Result<WireOut>> {
     Some(match name {
         "open" => create(open, args),
         "push" => push(open, args),
@@ -46,48 +42,23 @@ fn create(open: &mut Slots<Codec>, args: Args<'_, '_>) -> Result<WireOut> {
         "deflate" => Format::Zlib,
         "deflate-raw" => Format::Raw,
         other => {
-            return Err(HostError::type_error(format!(
-                "zip.open: unknown format {other}"
-            )));
+            return Err(HostError::type_error(format!("zip.open: unknown format {other}")));
         }
     };
-    let level = if args.at(2).is_some() {
-        args.u32(2)?.min(9)
-    } else {
-        6
-    };
-    let codec = if args.flag(1) {
-        Codec::compressor(format, level)
-    } else {
-        Codec::decompressor(format)
-    };
-    open.insert(codec, Tables::MAX_CODECS, "compression stream")
-        .map(Wire::from)
+    let level = if args.at(2).is_some() { args.u32(2)?.min(9) } else { 6 };
+    let codec = if args.flag(1) { Codec::compressor(format, level) } else { Codec::decompressor(format) };
+    open.insert(codec, Tables::MAX_CODECS, "compression stream").map(Wire::from)
 }
 
 /// A codec that failed or ended is forgotten: its memory goes back at once.
 fn push(open: &mut Slots<Codec>, args: Args<'_, '_>) -> Result<WireOut> {
     let (id, input, finish) = (args.u32(0)?, args.bytes(1)?, args.flag(2));
     let step = open.get(id, "compression stream")?.push(input, finish);
-    if !matches!(
-        step,
-        Ok(Step {
-            next: Next::Feed | Next::Again,
-            ..
-        })
-    ) {
+    if !matches!(step, Ok(Step { next: Next::Feed | Next::Again, .. })) {
         open.map.remove(&id);
     }
-    let Step {
-        output,
-        consumed,
-        next,
-    } = step?;
-    Ok(Wire::Array(vec![
-        output.into(),
-        Wire::from(consumed as u32),
-        Wire::Int(next as i32),
-    ]))
+    let Step { output, consumed, next } = step?;
+    Ok(Wire::Array(vec![output.into(), Wire::from(consumed as u32), Wire::Int(next as i32)]))
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -121,13 +92,7 @@ impl Codec {
     fn decompressor(format: Format) -> Self {
         let inflate = Decompress::new(format == Format::Zlib);
         let gzip = (format == Format::Gzip).then(Gzip::default);
-        Codec::Inflate(Inflate {
-            inflate,
-            gzip,
-            header: Header::Fixed(0),
-            trailer: Vec::new(),
-            ended: false,
-        })
+        Codec::Inflate(Inflate { inflate, gzip, header: Header::Fixed(0), trailer: Vec::new(), ended: false })
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -178,16 +143,9 @@ impl Deflate {
         let mut consumed = 0;
         let next = loop {
             let before = self.compress.total_in();
-            let flush = if finish {
-                FlushCompress::Finish
-            } else {
-                FlushCompress::None
-            };
+            let flush = if finish { FlushCompress::Finish } else { FlushCompress::None };
             let rest = input.get(consumed..).unwrap_or_default();
-            let status = self
-                .compress
-                .compress_vec(rest, &mut output, flush)
-                .map_err(|e| HostError::type_error(e.to_string()))?;
+            let status = self.compress.compress_vec(rest, &mut output, flush).map_err(|e| HostError::type_error(e.to_string()))?;
             consumed += (self.compress.total_in() - before) as usize;
             if status == Status::StreamEnd {
                 break Next::Ended;
@@ -205,11 +163,7 @@ impl Deflate {
                 output.extend_from_slice(&gzip.trailer());
             }
         }
-        Ok(Step {
-            output,
-            consumed,
-            next,
-        })
+        Ok(Step { output, consumed, next })
     }
 }
 
@@ -257,9 +211,7 @@ impl Inflate {
         }
         let complete = self.ended && (self.gzip.is_none() || self.trailer.len() == 8);
         if finish && !complete && !full {
-            return Err(HostError::type_error(
-                "Called close() on a decompression stream with incomplete data",
-            ));
+            return Err(HostError::type_error("Called close() on a decompression stream with incomplete data"));
         }
         // A complete stream stays open until it is finished: bytes that follow must still be refused.
         let next = match () {
@@ -268,11 +220,7 @@ impl Inflate {
             () if full => Next::Again,
             () => Next::Feed,
         };
-        Ok(Step {
-            output,
-            consumed: input.len() - rest.len(),
-            next,
-        })
+        Ok(Step { output, consumed: input.len() - rest.len(), next })
     }
 
     fn body_begun(&self) -> bool {
@@ -284,9 +232,7 @@ impl Inflate {
         loop {
             let before = self.inflate.total_in();
             let from = output.len();
-            let status = self
-                .inflate
-                .decompress_vec(rest, output, FlushDecompress::None);
+            let status = self.inflate.decompress_vec(rest, output, FlushDecompress::None);
             let consumed = (self.inflate.total_in() - before) as usize;
             *rest = rest.get(consumed..).unwrap_or_default();
             if let Some(gzip) = &mut self.gzip {

@@ -55,34 +55,24 @@ pub(super) fn random_array<const N: usize>() -> Result<[u8; N]> {
 }
 
 fn fill(bytes: &mut [u8]) -> Result<()> {
-    getrandom::fill(bytes)
-        .map_err(|e| HostError::operation(format!("no randomness from the operating system: {e}")))
+    getrandom::fill(bytes).map_err(|e| HostError::operation(format!("no randomness from the operating system: {e}")))
 }
 
 pub(super) fn random(args: Args<'_, '_>) -> Result<WireOut> {
     let n = args.u32(0)?;
     if n > MAX_RANDOM {
-        return Err(HostError::new(
-            "QuotaExceededError",
-            format!("random: at most {MAX_RANDOM} bytes at once"),
-        ));
+        return Err(HostError::new("QuotaExceededError", format!("random: at most {MAX_RANDOM} bytes at once")));
     }
     let mut bytes = vec![0; n as usize];
     fill(&mut bytes)?;
     Ok(bytes.into())
 }
 
-pub(super) fn incremental(
-    open: &mut Slots<Hash>,
-    name: &str,
-    args: Args<'_, '_>,
-) -> Option<Result<WireOut>> {
+pub(super) fn incremental(open: &mut Slots<Hash>, name: &str, args: Args<'_, '_>) -> Option<Result<WireOut>> {
     Some(match name {
         "open" => hash_open(open, args),
         "push" => hash_push(open, args),
-        "finish" => args
-            .u32(0)
-            .and_then(|id| Ok(open.take(id, "hash")?.finish().into())),
+        "finish" => args.u32(0).and_then(|id| Ok(open.take(id, "hash")?.finish().into())),
         "copy" => hash_copy(open, args),
         "drop" => args.u32(0).map(|id| {
             open.map.remove(&id);
@@ -94,8 +84,7 @@ pub(super) fn incremental(
 
 fn hash_open(open: &mut Slots<Hash>, args: Args<'_, '_>) -> Result<WireOut> {
     let hash = Hash::new(&args.str(0)?, args.some_bytes(1)?)?;
-    open.insert(hash, Tables::MAX_HASHES, "hash")
-        .map(Wire::from)
+    open.insert(hash, Tables::MAX_HASHES, "hash").map(Wire::from)
 }
 
 fn hash_push(open: &mut Slots<Hash>, args: Args<'_, '_>) -> Result<WireOut> {
@@ -105,8 +94,7 @@ fn hash_push(open: &mut Slots<Hash>, args: Args<'_, '_>) -> Result<WireOut> {
 
 fn hash_copy(open: &mut Slots<Hash>, args: Args<'_, '_>) -> Result<WireOut> {
     let copy = open.get(args.u32(0)?, "hash")?.clone();
-    open.insert(copy, Tables::MAX_HASHES, "hash")
-        .map(Wire::from)
+    open.insert(copy, Tables::MAX_HASHES, "hash").map(Wire::from)
 }
 
 pub(super) fn call(name: &str, args: Args<'_, '_>) -> Option<Result<WireOut>> {
@@ -155,31 +143,21 @@ fn equal(args: Args<'_, '_>) -> Result<WireOut> {
 
 fn derived(args: Args<'_, '_>, i: usize) -> Result<Vec<u8>> {
     match args.u32(i)? {
-        n if n > MAX_DERIVED => Err(HostError::operation(format!(
-            "at most {MAX_DERIVED} bytes can be derived at once"
-        ))),
+        n if n > MAX_DERIVED => Err(HostError::operation(format!("at most {MAX_DERIVED} bytes can be derived at once"))),
         n => Ok(vec![0; n as usize]),
     }
 }
 
 fn hkdf(args: Args<'_, '_>) -> Result<WireOut> {
     let mut out = derived(args, 4)?;
-    hash::hkdf(
-        &args.str(0)?,
-        args.bytes(1)?,
-        args.bytes(2)?,
-        args.bytes(3)?,
-        &mut out,
-    )?;
+    hash::hkdf(&args.str(0)?, args.bytes(1)?, args.bytes(2)?, args.bytes(3)?, &mut out)?;
     Ok(out.into())
 }
 
 fn pbkdf2(args: Args<'_, '_>) -> Result<WireOut> {
     let (name, iterations, mut out) = (args.str(0)?, args.u32(3)?, derived(args, 4)?);
     if iterations == 0 {
-        return Err(HostError::operation(
-            "PBKDF2 requires at least one iteration",
-        ));
+        return Err(HostError::operation("PBKDF2 requires at least one iteration"));
     }
     if iterations > MAX_ITERATIONS {
         return Err(HostError::unsupported(format!(
@@ -204,21 +182,10 @@ fn scrypt(args: Args<'_, '_>) -> Result<WireOut> {
         return Err(invalid());
     }
     let memory = 128 * u64::from(r) * (u64::from(n) + u64::from(p));
-    if memory > MAX_SCRYPT + (1 << 20)
-        || u64::from(n) * u64::from(r) * u64::from(p) > MAX_SCRYPT / 32
-    {
-        return Err(HostError::new(
-            "RangeError",
-            "Invalid scrypt params: memory limit exceeded",
-        ));
+    if memory > MAX_SCRYPT + (1 << 20) || u64::from(n) * u64::from(r) * u64::from(p) > MAX_SCRYPT / 32 {
+        return Err(HostError::new("RangeError", "Invalid scrypt params: memory limit exceeded"));
     }
-    let params = ::scrypt::Params::new(
-        n.trailing_zeros() as u8,
-        r,
-        p,
-        ::scrypt::Params::RECOMMENDED_LEN,
-    )
-    .map_err(|_| invalid())?;
+    let params = ::scrypt::Params::new(n.trailing_zeros() as u8, r, p, ::scrypt::Params::RECOMMENDED_LEN).map_err(|_| invalid())?;
     ::scrypt::scrypt(args.bytes(0)?, args.bytes(1)?, &params, &mut out).map_err(|_| invalid())?;
     Ok(out.into())
 }

@@ -9,15 +9,9 @@ use crate::wire::{Wire, WireOut};
 
 pub(super) struct Decoder(encoding_rs::Decoder);
 
-pub(super) fn call(
-    open: &mut Slots<Decoder>,
-    name: &str,
-    args: Args<'_, '_>,
-) -> Option<Result<WireOut>> {
+pub(super) fn call(open: &mut Slots<Decoder>, name: &str, args: Args<'_, '_>) -> Option<Result<WireOut>> {
     Some(match name {
-        "label" => args
-            .str(0)
-            .map(|label| find(&label).map(|e| e.name().to_ascii_lowercase()).into()),
+        "label" => args.str(0).map(|label| find(&label).map(|e| e.name().to_ascii_lowercase()).into()),
         "decode" => decode(open, args),
         "drop" => args.u32(0).map(|id| {
             open.map.remove(&id);
@@ -33,22 +27,12 @@ fn find(label: &str) -> Option<&'static Encoding> {
 }
 
 fn decode(open: &mut Slots<Decoder>, args: Args<'_, '_>) -> Result<WireOut> {
-    let (id, bytes, fatal, ignore_bom, stream) = (
-        args.u32(0)?,
-        args.bytes(2)?,
-        args.flag(3),
-        args.flag(4),
-        args.flag(5),
-    );
+    let (id, bytes, fatal, ignore_bom, stream) = (args.u32(0)?, args.bytes(2)?, args.flag(3), args.flag(4), args.flag(5));
     let mut decoder = match id {
         0 => {
             let label = args.str(1)?;
-            let encoding = find(&label).ok_or_else(|| {
-                HostError::new(
-                    "RangeError",
-                    format!("\"{label}\" is not a known encoding label"),
-                )
-            })?;
+            let encoding =
+                find(&label).ok_or_else(|| HostError::new("RangeError", format!("\"{label}\" is not a known encoding label")))?;
             Decoder(match ignore_bom {
                 true => encoding.new_decoder_without_bom_handling(),
                 false => encoding.new_decoder_with_bom_removal(),
@@ -72,24 +56,13 @@ impl Decoder {
     fn run(&mut self, bytes: &[u8], fatal: bool, last: bool) -> Result<String> {
         let too_long = || HostError::new("RangeError", "the text is too long");
         let mut text = String::new();
-        text.try_reserve(
-            self.0
-                .max_utf8_buffer_length(bytes.len())
-                .ok_or_else(too_long)?,
-        )
-        .map_err(|_| too_long())?;
+        text.try_reserve(self.0.max_utf8_buffer_length(bytes.len()).ok_or_else(too_long)?).map_err(|_| too_long())?;
         if fatal {
             // The buffer is sized for the worst case without replacement, so the input either ends or is malformed.
-            match self
-                .0
-                .decode_to_string_without_replacement(bytes, &mut text, last)
-                .0
-            {
+            match self.0.decode_to_string_without_replacement(bytes, &mut text, last).0 {
                 DecoderResult::InputEmpty => {}
                 DecoderResult::Malformed(..) | DecoderResult::OutputFull => {
-                    return Err(HostError::type_error(
-                        "The encoded data was not valid for this encoding",
-                    ));
+                    return Err(HostError::type_error("The encoded data was not valid for this encoding"));
                 }
             }
         } else {

@@ -16,19 +16,13 @@ use parser::{Record, State};
 const MAX_URL: usize = 8 << 20;
 
 pub(super) fn call(name: &str, args: Args<'_, '_>) -> Option<Result<WireOut>> {
-    if args
-        .values
-        .iter()
-        .any(|v| v.as_text().is_some_and(|t| t.raw().len() > MAX_URL))
-    {
+    if args.values.iter().any(|v| v.as_text().is_some_and(|t| t.raw().len() > MAX_URL)) {
         return Some(Ok(Wire::Null));
     }
     Some(match name {
         "parse" => parse(args),
         "set" => set(args),
-        "domainToASCII" => args
-            .str(0)
-            .map(|d| host::domain_to_ascii(&d).unwrap_or_default().into()),
+        "domainToASCII" => args.str(0).map(|d| host::domain_to_ascii(&d).unwrap_or_default().into()),
         "domainToUnicode" => args.str(0).map(|d| host::domain_to_unicode(&d).into()),
         _ => return None,
     })
@@ -52,29 +46,16 @@ fn parse(args: Args<'_, '_>) -> Result<WireOut> {
 /// What nearly every request's URL looks like: `http(s)://host[:port]/path[?query]` in which the parser would change nothing. It is
 /// cut where it is instead; `None` sends anything else to the parser.
 fn plain(input: &str) -> Option<WireOut> {
-    let (scheme, default_port) = if input.starts_with("http://") {
-        (4, "80")
-    } else {
-        (5, "443")
-    };
+    let (scheme, default_port) = if input.starts_with("http://") { (4, "80") } else { (5, "443") };
     let rest = input.strip_prefix(if scheme == 4 { "http://" } else { "https://" })?;
     let (authority, tail) = rest.split_at(rest.find('/')?);
     let (hostname, port) = authority.split_once(':').unwrap_or((authority, ""));
     let (path, search) = tail.split_at(tail.find('?').unwrap_or(tail.len()));
-    let port_stays = port.is_empty() != authority.contains(':')
-        && !port.starts_with('0')
-        && port != default_port;
-    if !port_stays
-        || !(port.is_empty()
-            || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
-    {
+    let port_stays = port.is_empty() != authority.contains(':') && !port.starts_with('0') && port != default_port;
+    if !port_stays || !(port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()) {
         return None;
     }
-    if !host::is_plain(hostname)
-        || !path.bytes().all(parser::stays_in_path)
-        || path.contains("/.")
-        || path.contains("/%2")
-    {
+    if !host::is_plain(hostname) || !path.bytes().all(parser::stays_in_path) || path.contains("/.") || path.contains("/%2") {
         return None;
     }
     if !search.bytes().all(parser::stays_in_query) {
@@ -82,22 +63,8 @@ fn plain(input: &str) -> Option<WireOut> {
     }
     let origin = &input[..scheme + 3 + authority.len()];
     let search = if search == "?" { "" } else { search };
-    let parts = [
-        input,
-        &input[..=scheme],
-        "",
-        "",
-        authority,
-        hostname,
-        port,
-        path,
-        search,
-        "",
-        origin,
-    ];
-    Some(Wire::Array(
-        parts.map(|p| Wire::from(p.to_owned())).to_vec(),
-    ))
+    let parts = [input, &input[..=scheme], "", "", authority, hostname, port, path, search, "", origin];
+    Some(Wire::Array(parts.map(|p| Wire::from(p.to_owned())).to_vec()))
 }
 
 /// The attribute setters of the `URL` class. What a setter ignores leaves the URL as it was; `href` alone can fail.
@@ -134,11 +101,7 @@ fn set(args: Args<'_, '_>) -> Result<WireOut> {
 fn components(u: &Record) -> WireOut {
     let port = u.port.map(|p| p.to_string()).unwrap_or_default();
     let hostname = u.host.clone().unwrap_or_default();
-    let host = if u.port.is_some() {
-        format!("{hostname}:{port}")
-    } else {
-        hostname.clone()
-    };
+    let host = if u.port.is_some() { format!("{hostname}:{port}") } else { hostname.clone() };
     let tail = |mark: char, part: &Option<String>| match part.as_deref() {
         None | Some("") => String::new(),
         Some(s) => format!("{mark}{s}"),
@@ -182,11 +145,7 @@ mod tests {
 
     #[test]
     fn usual_urls_are_plain() {
-        for url in [
-            "http://localhost:7117/",
-            "https://api.example.com/v1/items?id=1&q=a%20b",
-            "http://127.0.0.1:8080/a/b.txt",
-        ] {
+        for url in ["http://localhost:7117/", "https://api.example.com/v1/items?id=1&q=a%20b", "http://127.0.0.1:8080/a/b.txt"] {
             assert!(plain(url).is_some(), "{url}");
         }
     }
@@ -200,18 +159,9 @@ mod tests {
         assert_eq!(href("foo:/^", None).as_deref(), Some("foo:/%5E"));
         assert_eq!(href("file:////x", None).as_deref(), Some("file:////x"));
         assert_eq!(href("foo:a  ?q", None).as_deref(), Some("foo:a %20?q"));
-        assert_eq!(
-            href("/\\u@h", Some("foo://b/c")).as_deref(),
-            Some("foo://b/\\u@h")
-        );
-        assert_eq!(
-            href("///~", Some("http://[::1]/")).as_deref(),
-            Some("http://~/")
-        );
+        assert_eq!(href("/\\u@h", Some("foo://b/c")).as_deref(), Some("foo://b/\\u@h"));
+        assert_eq!(href("///~", Some("http://[::1]/")).as_deref(), Some("http://~/"));
         assert_eq!(href("http://xn--a/", None), None);
-        assert_eq!(
-            href("http://[1:0:0:2::ffff:1.2.3.4]/", None).as_deref(),
-            Some("http://[1::2:0:ffff:102:304]/")
-        );
+        assert_eq!(href("http://[1:0:0:2::ffff:1.2.3.4]/", None).as_deref(), Some("http://[1::2:0:ffff:102:304]/"));
     }
 }

@@ -87,7 +87,8 @@ impl Call {
     /// `failed`: the message carries an exception that the guest caught and wrote down for its caller.
     pub(super) fn result(&mut self, message: RpcMessage, failed: bool) {
         if failed && self.outcome == Outcome::Ok {
-            self.outcome = Outcome::Exception(Exception { name: "Error".into(), message: "the called method threw".into(), stack: String::new() });
+            self.outcome =
+                Outcome::Exception(Exception { name: "Error".into(), message: "the called method threw".into(), stack: String::new() });
         }
         if let Some(Reply::Message(tx)) = self.reply.take() {
             let _ = tx.send(Ok(message));

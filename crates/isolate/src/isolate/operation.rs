@@ -48,9 +48,20 @@ impl From<CallError> for HostError {
         match e {
             CallError::Network(m) => HostError::new("TypeError", m),
             CallError::Refused(m) => HostError::new("Error", m),
-            CallError::Ended(Outcome::Exception(e)) => HostError::new("Error", format!("{}: {}", e.name, e.message)),
+            CallError::Ended(Outcome::Exception(e)) => match ["TypeError", "RangeError", "SyntaxError", "Error"].iter().find(|n| **n == e.name) {
+                Some(name) => HostError::new(name, e.message),
+                None => HostError::new("Error", format!("{}: {}", e.name, e.message)),
+            },
             CallError::Ended(outcome) => HostError::new("Error", outcome.to_string()),
         }
+    }
+}
+
+/// A WebSocket handshake is an HTTP request: `ws:` is `http:`, `wss:` is `https:`.
+fn http_url(url: &str) -> String {
+    match url.strip_prefix("ws") {
+        Some(rest) if rest.starts_with(':') || rest.starts_with("s:") => format!("http{rest}"),
+        _ => url.to_owned(),
     }
 }
 
@@ -59,6 +70,7 @@ impl Task {
     pub(super) fn start(&mut self, id: u32, op: &str, args: Vec<WireOut>) {
         let full = self.in_flight.len() >= self.worker.limits.pending as usize;
         let operation = match full {
+            true if op == "stream.write" => self.cut_off(number(&args, 0), "too many operations in flight"),
             true => failed(HostError::new("RangeError", "too many operations in flight")),
             false => self.operation(op, args),
         };
@@ -132,16 +144,20 @@ impl Task {
             Ok(target) => target,
             Err(e) => return failed(e),
         };
-        let protocols: Vec<String> = args.get(2).and_then(Wire::as_array).unwrap_or_default().iter().filter_map(|p| p.as_str().map(|s| s.into_owned())).collect();
+        let protocols: Vec<String> =
+            args.get(2).and_then(Wire::as_array).unwrap_or_default().iter().filter_map(|p| p.as_str().map(|s| s.into_owned())).collect();
         let mut headers = vec![("upgrade".to_owned(), "websocket".to_owned())];
         if !protocols.is_empty() {
             headers.push(("sec-websocket-protocol".into(), protocols.join(", ")));
         }
-        let request = Request { method: "GET".into(), url: text(args, 1), headers, ..Request::default() };
+        let request = Request { method: "GET".into(), url: http_url(&text(args, 1)), headers, ..Request::default() };
         Box::pin(async move {
             let response = target.fetch(request).await?;
             let status = response.status;
-            response.socket.map(Ended::Socket).ok_or_else(|| HostError::new("TypeError", format!("the server did not accept the WebSocket (status {status})")))
+            response
+                .socket
+                .map(Ended::Socket)
+                .ok_or_else(|| HostError::new("TypeError", format!("the server did not accept the WebSocket (status {status})")))
         })
     }
 
@@ -178,10 +194,8 @@ impl Task {
             return failed(HostError::new("TypeError", "the stream is closed"));
         };
         let chunk: Bytes = args.get(1).and_then(Wire::as_bytes).unwrap_or_default().to_vec().into();
-        if let Some(call) = self.current.and_then(|c| self.call(c))
-            && !call.output(chunk.len())
-        {
-            return failed(HostError::new("RangeError", "the output limit was exceeded"));
+        if self.current.and_then(|c| self.call(c)).is_some_and(|call| !call.output(chunk.len())) {
+            return self.cut_off(number(&args, 0), "the output limit was exceeded");
         }
         Box::pin(async move {
             let writer = writer.lock().await;
@@ -190,6 +204,12 @@ impl Task {
                 Some(w) => w.write(chunk).await.map(|()| Ended::Value(Wire::Undefined)).map_err(|e| HostError::new("TypeError", e.0)),
             }
         })
+    }
+
+    /// Refuses a write. The reader must learn that nothing more comes: the guest does not close what failed.
+    fn cut_off(&mut self, stream: u32, why: &'static str) -> Operation {
+        self.do_with_resource("stream.abort", &[stream.into(), why.into()]);
+        failed(HostError::new("RangeError", why))
     }
 
     /// Deferred operations on streams and sockets.
@@ -249,7 +269,12 @@ impl Task {
         Some(theirs)
     }
 
-    pub(super) async fn socket_message(&mut self, number: u32, message: Option<SocketMessage>, rx: mpsc::Receiver<SocketMessage>) -> Result<(), Outcome> {
+    pub(super) async fn socket_message(
+        &mut self,
+        number: u32,
+        message: Option<SocketMessage>,
+        rx: mpsc::Receiver<SocketMessage>,
+    ) -> Result<(), Outcome> {
         if self.state().is_none_or(|s| s.resources.socket(number).is_none()) {
             return Ok(());
         }
@@ -270,4 +295,3 @@ impl Task {
         self.turn(None, instance::event("ws", vec![number.into(), kind.into(), data, code.into(), reason.into()])).await
     }
 }
-

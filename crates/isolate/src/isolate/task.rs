@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 use super::call::Call;
@@ -49,6 +49,8 @@ pub(super) struct Task {
     /// The call on whose account the current turn runs.
     pub(super) current: Option<u32>,
     loaded: bool,
+    /// Who waits for the worker to have loaded.
+    waiting: Vec<oneshot::Sender<Result<(), Outcome>>>,
     startup: Option<Exception>,
 }
 
@@ -68,7 +70,13 @@ fn now_ms() -> f64 {
 }
 
 impl Task {
-    pub(super) fn new(image: Image, worker: Arc<Worker>, rx: mpsc::UnboundedReceiver<Command>, exports: Exports, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        image: Image,
+        worker: Arc<Worker>,
+        rx: mpsc::UnboundedReceiver<Command>,
+        exports: Exports,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             image,
             worker,
@@ -84,6 +92,7 @@ impl Task {
             host_calls: 0,
             current: None,
             loaded: false,
+            waiting: Vec::new(),
             startup: None,
         }
     }
@@ -260,7 +269,10 @@ impl Task {
             }
             Command::Release(id) => self.turn(None, instance::event("release", vec![id.into()])).await,
             Command::Ready(tx) => {
-                let _ = tx.send(Ok(()));
+                match self.loaded {
+                    true => drop(tx.send(Ok(()))),
+                    false => self.waiting.push(tx),
+                }
                 Ok(())
             }
             Command::Snapshot(tx) => {
@@ -306,12 +318,14 @@ impl Task {
                     module.clone_from(&self.worker.code.main);
                 }
                 instance::event("run", vec![id.into(), module.into(), export.into(), json_array(&args)])
-            },
+            }
             Input::Rpc { export, message } => {
                 let channels = self.add_channels(&message.targets)?;
                 match export {
                     None => instance::event("rpc", head(vec![message.bytes.to_vec().into(), channels])),
-                    Some(local) => instance::event("rpc", vec![id.into(), local.into(), Wire::Null, message.bytes.to_vec().into(), channels]),
+                    Some(local) => {
+                        instance::event("rpc", vec![id.into(), local.into(), Wire::Null, message.bytes.to_vec().into(), channels])
+                    }
                 }
             }
         })
@@ -376,7 +390,9 @@ impl Task {
                 self.charge(payer, cpu_us, self.operations, self.host_calls, self.shared.memory_bytes.load(Ordering::Relaxed));
                 Err(match stop {
                     // A turn is also cut off when it has used as much CPU as its call had wall time left.
-                    Stop::Cpu if payer.and_then(|p| self.calls.get(&p)).is_some_and(|c| c.is_overdue() && c.cpu_left_us() > 0) => Outcome::Wall,
+                    Stop::Cpu if payer.and_then(|p| self.calls.get(&p)).is_some_and(|c| c.is_overdue() && c.cpu_left_us() > 0) => {
+                        Outcome::Wall
+                    }
                     Stop::Cpu => Outcome::Cpu,
                     Stop::Memory => Outcome::Memory,
                     Stop::Trap(why) => Outcome::Internal(why),
@@ -412,15 +428,18 @@ impl Task {
             "exception" => self.worker.observer.exception(&self.exception(&args, 0)),
             "loaded" => {
                 self.loaded = true;
-                if let Some(Wire::Array(error)) = args.get(1) {
-                    self.startup = Some(self.exception(error, 0));
+                match args.get(1) {
+                    Some(Wire::Array(error)) => self.startup = Some(self.exception(error, 0)),
+                    _ => self.waiting.drain(..).for_each(|tx| drop(tx.send(Ok(())))),
                 }
             }
             "respond" => self.respond(&args),
             "result" => {
                 let targets = self.targets(args.get(2));
                 if let Some(call) = self.calls.get_mut(&number(&args, 0)) {
-                    let bytes = args.get(1).map(|v| v.as_bytes().map_or_else(|| v.as_str().map(|s| s.as_bytes().to_vec()).unwrap_or_default(), <[u8]>::to_vec));
+                    let bytes = args.get(1).map(|v| {
+                        v.as_bytes().map_or_else(|| v.as_str().map(|s| s.as_bytes().to_vec()).unwrap_or_default(), <[u8]>::to_vec)
+                    });
                     let failed = args.get(3).and_then(Wire::as_bool).unwrap_or(false);
                     call.result(RpcMessage { bytes: bytes.unwrap_or_default().into(), targets }, failed);
                 }
@@ -456,7 +475,11 @@ impl Task {
         if let Body::Bytes(b) = &body
             && !call.output(b.len())
         {
-            return call.fail(Exception { name: "RangeError".into(), message: "the output limit was exceeded".into(), stack: String::new() });
+            return call.fail(Exception {
+                name: "RangeError".into(),
+                message: "the output limit was exceeded".into(),
+                stack: String::new(),
+            });
         }
         call.respond(Response {
             status: number(args, 1) as u16,
@@ -566,6 +589,9 @@ impl Task {
                 Command::Ready(tx) => drop(tx.send(Err(outcome.clone()))),
                 Command::Cancel(_) | Command::Release(_) | Command::Snapshot(_) => {}
             }
+        }
+        for tx in self.waiting.drain(..) {
+            let _ = tx.send(Err(outcome.clone()));
         }
         for (id, mut call) in calls {
             // A limit is the fault of the call that hit it; the others only shared the isolate.

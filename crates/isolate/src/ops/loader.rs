@@ -51,7 +51,13 @@ fn get(state: &mut State, args: &[Wire<'_>]) -> WireOut {
 /// Limits as the loader names them: `{cpuMs, subRequests, memoryMb, wallMs}`.
 fn limits(asked: Option<&Wire<'_>>) -> LimitsAsked {
     let get = |key| asked.and_then(|a| a.get(key)).and_then(Wire::as_f64).map(|n| n.clamp(0.0, f64::from(u32::MAX)) as u32);
-    LimitsAsked { cpu_ms: get("cpuMs"), wall_ms: get("wallMs"), memory_mb: get("memoryMb"), subrequests: get("subRequests"), output_bytes: None }
+    LimitsAsked {
+        cpu_ms: get("cpuMs"),
+        wall_ms: get("wallMs"),
+        memory_mb: get("memoryMb"),
+        subrequests: get("subRequests"),
+        output_bytes: None,
+    }
 }
 
 fn targets(state: &State, channels: Option<&Wire<'_>>) -> Vec<Arc<dyn Target>> {
@@ -120,7 +126,10 @@ fn code(state: &mut State, args: &[Wire<'_>]) -> WireOut {
     if size > policy.code_bytes {
         return thrown(format!("the worker's modules are {size} bytes; at most {} are allowed", policy.code_bytes));
     }
-    let options = Wire::object([("compatibilityDate", args.get(3).cloned().unwrap_or_default()), ("compatibilityFlags", args.get(4).cloned().unwrap_or_default())]);
+    let options = Wire::object([
+        ("compatibilityDate", args.get(3).cloned().unwrap_or_default()),
+        ("compatibilityFlags", args.get(4).cloned().unwrap_or_default()),
+    ]);
     let worker = Worker {
         code: Arc::new(code),
         bindings,

@@ -45,7 +45,8 @@ async fn wall_while_computing() {
 
 #[tokio::test]
 async fn a_wall_limit_ends_the_call_but_not_the_isolate() {
-    let source = "let n = 0; export default { fetch() { return n++ ? new Response('second') : new Promise(() => setInterval(() => {}, 50)) } }";
+    let source =
+        "let n = 0; export default { fetch() { return n++ ? new Response('second') : new Promise(() => setInterval(() => {}, 50)) } }";
     let mut worker = worker(source);
     worker.limits.wall_ms = 100;
     let isolate = Isolate::start(image(), Arc::new(worker));
@@ -80,7 +81,8 @@ async fn output_bytes_of_a_response() {
 
 #[tokio::test]
 async fn output_bytes_of_a_stream() {
-    let body = "let left = 100; return new Response(new ReadableStream({ pull(c) { left-- ? c.enqueue(new Uint8Array(100)) : c.close() } }))";
+    let body =
+        "let left = 100; return new Response(new ReadableStream({ pull(c) { left-- ? c.enqueue(new Uint8Array(100)) : c.close() } }))";
     let ran = ran_under(Limits { output_bytes: 1_000, ..tight() }, body).await;
     assert!(ran.answer.is_err(), "{ran:?}");
     assert!(ran.report.meter.bytes_out <= 1_100, "{:?}", ran.report.meter);
@@ -88,9 +90,11 @@ async fn output_bytes_of_a_stream() {
 
 #[tokio::test]
 async fn output_bytes_of_requests() {
-    let body = "try { for (;;) await fetch('http://elsewhere/', { method: 'POST', body: 'x'.repeat(600) }) } catch (e) { return new Response(e.message) }";
+    let body = "try { for (;;) await fetch('http://elsewhere/', { method: 'POST', body: 'x'.repeat(600) }) } catch (e) { throw new Error('refused: ' + e.message) }";
     let ran = ran_under(Limits { output_bytes: 1_000, ..tight() }, body).await;
-    assert!(ran.answer.as_deref().is_ok_and(|m| m.contains("output limit")), "{ran:?}");
+    let refused = "refused: the output limit was exceeded";
+    assert!(matches!(&ran.answer, Err(Outcome::Exception(e)) if e.message == refused), "{ran:?}");
+    assert_eq!(ran.report.meter.subrequests, 2);
 }
 
 fn modules(n: usize, each: usize) -> Code {

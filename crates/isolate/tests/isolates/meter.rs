@@ -49,6 +49,10 @@ async fn figures_are_plausible() {
     assert_eq!(busy.bytes_out, 5);
     let large = meter_in(image(), "const b = new Uint8Array(20 << 20).fill(1); return new Response(String(b.length))").await;
     assert!(large.memory_peak_bytes >= idle.memory_peak_bytes + (15 << 20), "{large:?} {idle:?}");
-    let calls = meter_in(image(), "for (let i = 0; i < 3; i++) await fetch('http://elsewhere/', { method: 'POST', body: 'abc' }); return new Response()").await;
+    let calls = meter_in(
+        image(),
+        "for (let i = 0; i < 3; i++) await fetch('http://elsewhere/', { method: 'POST', body: 'abc' }); return new Response()",
+    )
+    .await;
     assert!(calls.subrequests == 3 && calls.bytes_out == 9 && calls.host_calls >= idle.host_calls + 3, "{calls:?}");
 }

@@ -109,18 +109,13 @@ async fn an_ended_isolate_gives_none() {
 async fn another_image_is_refused() {
     let isolate = Isolate::start(image(), counter());
     let snapshot = written(&isolate).await;
-    // The same module by another name stands for another build of it.
-    let wasm = wat::EMPTY_IMAGE;
+    // `(module (memory (export "memory") 1))`: enough of a module to be loaded under a name.
+    let wasm = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01\x07\x0a\x01\x06memory\x02\0";
     let other = Image::from_wasm(image().engine(), wasm, "another build of it", None).unwrap();
     let refused = Isolate::wake(&other, counter(), snapshot).unwrap_err();
     let SnapshotError::OtherImage { found, expected } = &refused else { panic!("{refused}") };
     assert_eq!((found.as_str(), expected.as_str()), (&IMAGE_HASH[..16], "another build of"));
     assert!(refused.to_string().contains("start the worker afresh"), "{refused}");
-}
-
-mod wat {
-    //! `(module (memory (export "memory") 1))`: enough of a module to be loaded under a name.
-    pub const EMPTY_IMAGE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01\x07\x0a\x01\x06memory\x02\0";
 }
 
 /// Bytes of one snapshot, made once.

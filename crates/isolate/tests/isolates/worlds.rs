@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use skep_isolate::{
-    BoxFuture, CallError, Code, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Observer, Outcome, Report, Request, Response, Target, Worker,
+    BoxFuture, CallError, Code, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Observer, Outcome, Report, Request, Response,
+    Target, Worker,
 };
 use tokio::sync::oneshot;
 
@@ -97,7 +98,9 @@ pub async fn run(image: &Image, worker: Worker) -> Ran {
 
 /// The next tenant is served as if nothing had happened.
 pub async fn assert_serves(image: &Image) {
-    let next = run(image, worker(&handler("return new Response(JSON.stringify({ polluted: typeof polluted, sum: [1, 2].map(n => n * 2) }))"))).await;
+    let next =
+        run(image, worker(&handler("return new Response(JSON.stringify({ polluted: typeof polluted, sum: [1, 2].map(n => n * 2) }))")))
+            .await;
     assert_eq!(next.answer.as_deref(), Ok(r#"{"polluted":"undefined","sum":[2,4]}"#));
 }
 

@@ -1,8 +1,8 @@
 //! AES: CBC, CTR, GCM (any IV length, as WebCrypto allows) and key wrap.
 
 use ::aes::cipher::{
-    BlockCipher, BlockDecryptMut, BlockEncrypt, BlockEncryptMut, BlockSizeUser, InnerIvInit,
-    KeyInit, StreamCipherCore, StreamCipherCoreWrapper, block_padding::Pkcs7, consts::U16,
+    BlockCipher, BlockDecryptMut, BlockEncrypt, BlockEncryptMut, BlockSizeUser, InnerIvInit, KeyInit, StreamCipherCore,
+    StreamCipherCoreWrapper, block_padding::Pkcs7, consts::U16,
 };
 use ::aes::{Aes128, Aes192, Aes256, Block};
 use ghash::{GHash, universal_hash::UniversalHash};
@@ -53,10 +53,7 @@ fn run(encrypt: bool, args: Args<'_, '_>) -> Result<Vec<u8>> {
         "cbc" => cbc(encrypt, key, iv, data),
         "ctr" => ctr(key, iv, data, args.u32(5)?),
         "gcm" => {
-            let (aad, tag) = (
-                args.some_bytes(4)?.unwrap_or_default(),
-                args.u32(5)? as usize,
-            );
+            let (aad, tag) = (args.some_bytes(4)?.unwrap_or_default(), args.u32(5)? as usize);
             if !matches!(tag, 4 | 8 | 12..=16) {
                 return Err(HostError::operation("Invalid AES-GCM tag length"));
             }
@@ -70,10 +67,7 @@ fn run(encrypt: bool, args: Args<'_, '_>) -> Result<Vec<u8>> {
 }
 
 fn cbc(encrypt: bool, key: &[u8], iv: &[u8], data: &[u8]) -> Result<Vec<u8>> {
-    let iv = Block::from(
-        <[u8; 16]>::try_from(iv)
-            .map_err(|_| HostError::operation("AES-CBC IV must be 16 bytes long"))?,
-    );
+    let iv = Block::from(<[u8; 16]>::try_from(iv).map_err(|_| HostError::operation("AES-CBC IV must be 16 bytes long"))?);
     with_cipher!(key, c, C => if encrypt {
         Ok(cbc::Encryptor::<C>::inner_iv_init(c, &iv).encrypt_padded_vec_mut::<Pkcs7>(data))
     } else {
@@ -86,23 +80,18 @@ fn cbc(encrypt: bool, key: &[u8], iv: &[u8], data: &[u8]) -> Result<Vec<u8>> {
 /// CTR over the counter's low `bits`, the rest staying as given. Below 128 bits the counter can wrap within the data: then
 /// the stream is in two parts, each of which a 128-bit counter does not overflow.
 fn ctr(key: &[u8], counter: &[u8], data: &[u8], bits: u32) -> Result<Vec<u8>> {
-    let counter = <[u8; 16]>::try_from(counter)
-        .map_err(|_| HostError::operation("AES-CTR counter must be 16 bytes long"))?;
+    let counter = <[u8; 16]>::try_from(counter).map_err(|_| HostError::operation("AES-CTR counter must be 16 bytes long"))?;
     let mask = match bits {
         1..=127 => (1u128 << bits) - 1,
         128 => u128::MAX,
         _ => {
-            return Err(HostError::operation(
-                "AES-CTR counter length must be from 1 to 128",
-            ));
+            return Err(HostError::operation("AES-CTR counter length must be from 1 to 128"));
         }
     };
     let start = u128::from_be_bytes(counter);
     let blocks = data.len().div_ceil(16) as u128;
     if blocks > 0 && blocks - 1 > mask {
-        return Err(HostError::operation(
-            "AES-CTR counter would repeat within the data",
-        ));
+        return Err(HostError::operation("AES-CTR counter would repeat within the data"));
     }
     let before_wrap = (mask - (start & mask)).wrapping_add(1); // 0: of 128 bits, starting at 0, it never wraps
     let split = match usize::try_from(before_wrap) {
@@ -119,17 +108,12 @@ fn ctr(key: &[u8], counter: &[u8], data: &[u8], bits: u32) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn apply<
-    C: BlockCipher + BlockEncrypt + BlockEncryptMut + BlockSizeUser<BlockSize = U16> + Clone,
->(
+fn apply<C: BlockCipher + BlockEncrypt + BlockEncryptMut + BlockSizeUser<BlockSize = U16> + Clone>(
     cipher: &C,
     counter: u128,
     data: &mut [u8],
 ) {
-    let core = ctr::CtrCore::<C, ctr::flavors::Ctr128BE>::inner_iv_init(
-        cipher.clone(),
-        &Block::from(counter.to_be_bytes()),
-    );
+    let core = ctr::CtrCore::<C, ctr::flavors::Ctr128BE>::inner_iv_init(cipher.clone(), &Block::from(counter.to_be_bytes()));
     stream(core, data);
 }
 
@@ -145,9 +129,7 @@ struct Gcm<'c, C> {
     first: Block,
 }
 
-impl<'c, C: BlockCipher + BlockEncrypt + BlockEncryptMut + BlockSizeUser<BlockSize = U16> + Clone>
-    Gcm<'c, C>
-{
+impl<'c, C: BlockCipher + BlockEncrypt + BlockEncryptMut + BlockSizeUser<BlockSize = U16> + Clone> Gcm<'c, C> {
     fn new(cipher: &'c C, iv: &[u8]) -> Self {
         let mut h = Block::default();
         cipher.encrypt_block(&mut h);
@@ -162,19 +144,14 @@ impl<'c, C: BlockCipher + BlockEncrypt + BlockEncryptMut + BlockSizeUser<BlockSi
             g.update(&[lengths(0, iv.len())]);
             first = g.finalize();
         }
-        Self {
-            cipher,
-            hash,
-            first,
-        }
+        Self { cipher, hash, first }
     }
 
     fn crypt(&self, data: &mut [u8]) {
         let mut next = self.first;
         let count = u32::from_be_bytes([next[12], next[13], next[14], next[15]]).wrapping_add(1);
         next[12..].copy_from_slice(&count.to_be_bytes());
-        let core =
-            ctr::CtrCore::<C, ctr::flavors::Ctr32BE>::inner_iv_init(self.cipher.clone(), &next);
+        let core = ctr::CtrCore::<C, ctr::flavors::Ctr32BE>::inner_iv_init(self.cipher.clone(), &next);
         stream(core, data);
     }
 
@@ -200,9 +177,7 @@ impl<'c, C: BlockCipher + BlockEncrypt + BlockEncryptMut + BlockSizeUser<BlockSi
 
     fn open(&self, data: &[u8], aad: &[u8], tag_len: usize) -> Result<Vec<u8>> {
         let failed = || HostError::operation("Decryption failed");
-        let (ciphertext, given) = data
-            .split_at_checked(data.len().wrapping_sub(tag_len))
-            .ok_or_else(failed)?;
+        let (ciphertext, given) = data.split_at_checked(data.len().wrapping_sub(tag_len)).ok_or_else(failed)?;
         let tag = self.tag(ciphertext, aad);
         if !bool::from(tag.get(..tag_len).unwrap_or_default().ct_eq(given)) {
             return Err(failed());
@@ -243,9 +218,7 @@ macro_rules! with_kek {
 fn wrap(args: Args<'_, '_>) -> Result<Vec<u8>> {
     let data = args.bytes(1)?;
     if data.len() < 16 || !data.len().is_multiple_of(8) {
-        return Err(HostError::operation(
-            "AES-KW wraps a multiple of 8 bytes, at least 16",
-        ));
+        return Err(HostError::operation("AES-KW wraps a multiple of 8 bytes, at least 16"));
     }
     with_kek!(args.bytes(0)?, kek => kek.wrap_vec(data).map_err(|_| HostError::operation("Key wrapping failed")))
 }
@@ -253,9 +226,7 @@ fn wrap(args: Args<'_, '_>) -> Result<Vec<u8>> {
 fn unwrap(args: Args<'_, '_>) -> Result<Vec<u8>> {
     let data = args.bytes(1)?;
     if data.len() < 24 || !data.len().is_multiple_of(8) {
-        return Err(HostError::operation(
-            "AES-KW unwraps a multiple of 8 bytes, at least 24",
-        ));
+        return Err(HostError::operation("AES-KW unwraps a multiple of 8 bytes, at least 24"));
     }
     with_kek!(args.bytes(0)?, kek => kek.unwrap_vec(data).map_err(|_| HostError::operation("Key unwrapping failed")))
 }

@@ -17,10 +17,7 @@ use p256::elliptic_curve::sec1::ToEncodedPoint;
 use p256::pkcs8::der::asn1::{BitStringRef, OctetStringRef};
 use p256::pkcs8::der::{Decode, Encode};
 use p256::pkcs8::spki::SubjectPublicKeyInfoRef;
-use p256::pkcs8::{
-    AlgorithmIdentifierRef, DecodePrivateKey, EncodePrivateKey, EncodePublicKey, ObjectIdentifier,
-    PrivateKeyInfo,
-};
+use p256::pkcs8::{AlgorithmIdentifierRef, DecodePrivateKey, EncodePrivateKey, EncodePublicKey, ObjectIdentifier, PrivateKeyInfo};
 use x25519_dalek::{PublicKey as XPublic, StaticSecret};
 
 use super::super::{Args, HostError, Result};
@@ -56,9 +53,7 @@ fn curve(name: &str) -> Result<&'static dyn Curve> {
         "Ed25519" => &Ed25519,
         "X25519" => &X,
         _ => {
-            return Err(HostError::unsupported(
-                "Unrecognized or unimplemented EC curve requested",
-            ));
+            return Err(HostError::unsupported("Unrecognized or unimplemented EC curve requested"));
         }
     })
 }
@@ -115,26 +110,15 @@ fn export(args: Args<'_, '_>) -> Result<WireOut> {
 }
 
 fn sign(args: Args<'_, '_>) -> Result<WireOut> {
-    curve(&args.str(0)?)?
-        .sign(&args.str(1)?, args.bytes(2)?, args.bytes(3)?)
-        .map(Wire::from)
+    curve(&args.str(0)?)?.sign(&args.str(1)?, args.bytes(2)?, args.bytes(3)?).map(Wire::from)
 }
 
 fn verify(args: Args<'_, '_>) -> Result<WireOut> {
-    curve(&args.str(0)?)?
-        .verify(
-            &args.str(1)?,
-            args.bytes(2)?,
-            args.bytes(3)?,
-            args.bytes(4)?,
-        )
-        .map(Wire::from)
+    curve(&args.str(0)?)?.verify(&args.str(1)?, args.bytes(2)?, args.bytes(3)?, args.bytes(4)?).map(Wire::from)
 }
 
 fn derive(args: Args<'_, '_>) -> Result<WireOut> {
-    curve(&args.str(0)?)?
-        .derive(args.bytes(1)?, args.bytes(2)?)
-        .map(Wire::from)
+    curve(&args.str(0)?)?.derive(args.bytes(1)?, args.bytes(2)?).map(Wire::from)
 }
 
 /// The NIST curves: three crates with the same types under the same names. `$bytes` is the length of a field element.
@@ -166,31 +150,19 @@ macro_rules! nist {
 
         impl Curve for $Curve {
             fn generate(&self) -> Result<Vec<u8>> {
-                Ok($krate::SecretKey::random(&mut rand_core::OsRng)
-                    .to_bytes()
-                    .to_vec())
+                Ok($krate::SecretKey::random(&mut rand_core::OsRng).to_bytes().to_vec())
             }
 
             fn public(&self, private: &[u8]) -> Result<Vec<u8>> {
-                Ok(Self::secret(private)?
-                    .public_key()
-                    .to_encoded_point(false)
-                    .as_bytes()
-                    .to_vec())
+                Ok(Self::secret(private)?.public_key().to_encoded_point(false).as_bytes().to_vec())
             }
 
             fn check_public(&self, public: &[u8]) -> Result<Vec<u8>> {
-                Ok(Self::point(public)?
-                    .to_encoded_point(false)
-                    .as_bytes()
-                    .to_vec())
+                Ok(Self::point(public)?.to_encoded_point(false).as_bytes().to_vec())
             }
 
             fn private_from_pkcs8(&self, der: &[u8]) -> Result<Vec<u8>> {
-                Ok($krate::SecretKey::from_pkcs8_der(der)
-                    .map_err(|_| invalid())?
-                    .to_bytes()
-                    .to_vec())
+                Ok($krate::SecretKey::from_pkcs8_der(der).map_err(|_| invalid())?.to_bytes().to_vec())
             }
 
             fn public_from_spki(&self, der: &[u8]) -> Result<Vec<u8>> {
@@ -200,54 +172,32 @@ macro_rules! nist {
             }
 
             fn pkcs8(&self, private: &[u8]) -> Result<Vec<u8>> {
-                Ok(Self::secret(private)?
-                    .to_pkcs8_der()
-                    .map_err(|_| invalid())?
-                    .as_bytes()
-                    .to_vec())
+                Ok(Self::secret(private)?.to_pkcs8_der().map_err(|_| invalid())?.as_bytes().to_vec())
             }
 
             fn spki(&self, public: &[u8]) -> Result<Vec<u8>> {
-                Ok(Self::point(public)?
-                    .to_public_key_der()
-                    .map_err(|_| invalid())?
-                    .as_bytes()
-                    .to_vec())
+                Ok(Self::point(public)?.to_public_key_der().map_err(|_| invalid())?.as_bytes().to_vec())
             }
 
             fn sign(&self, hash: &str, private: &[u8], data: &[u8]) -> Result<Vec<u8>> {
-                let key = $krate::ecdsa::SigningKey::from_slice(
-                    Self::secret(private)?.to_bytes().as_slice(),
-                )
-                .map_err(|_| invalid())?;
-                let signature: $krate::ecdsa::Signature = key
-                    .sign_prehash(&Self::prehash(hash, data)?)
-                    .map_err(|_| HostError::operation("Signing failed"))?;
+                let key = $krate::ecdsa::SigningKey::from_slice(Self::secret(private)?.to_bytes().as_slice()).map_err(|_| invalid())?;
+                let signature: $krate::ecdsa::Signature =
+                    key.sign_prehash(&Self::prehash(hash, data)?).map_err(|_| HostError::operation("Signing failed"))?;
                 Ok(signature.to_bytes().to_vec())
             }
 
-            fn verify(
-                &self,
-                hash: &str,
-                public: &[u8],
-                signature: &[u8],
-                data: &[u8],
-            ) -> Result<bool> {
+            fn verify(&self, hash: &str, public: &[u8], signature: &[u8], data: &[u8]) -> Result<bool> {
                 let point = Self::point(public)?.to_encoded_point(false);
-                let key = $krate::ecdsa::VerifyingKey::from_encoded_point(&point)
-                    .map_err(|_| invalid())?;
+                let key = $krate::ecdsa::VerifyingKey::from_encoded_point(&point).map_err(|_| invalid())?;
                 let Ok(signature) = $krate::ecdsa::Signature::from_slice(signature) else {
                     return Ok(false);
                 };
-                Ok(key
-                    .verify_prehash(&Self::prehash(hash, data)?, &signature)
-                    .is_ok())
+                Ok(key.verify_prehash(&Self::prehash(hash, data)?, &signature).is_ok())
             }
 
             fn derive(&self, private: &[u8], public: &[u8]) -> Result<Vec<u8>> {
                 let (private, public) = (Self::secret(private)?, Self::point(public)?);
-                let shared =
-                    $krate::ecdh::diffie_hellman(private.to_nonzero_scalar(), public.as_affine());
+                let shared = $krate::ecdh::diffie_hellman(private.to_nonzero_scalar(), public.as_affine());
                 Ok(shared.raw_secret_bytes().to_vec())
             }
         }
@@ -281,35 +231,19 @@ fn okp_from_spki(oid: ObjectIdentifier, der: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn okp_pkcs8(oid: ObjectIdentifier, private: &[u8]) -> Result<Vec<u8>> {
-    let seed = OctetStringRef::new(private)
-        .and_then(|s| s.to_der())
-        .map_err(|_| invalid())?;
-    let info = PrivateKeyInfo::new(
-        AlgorithmIdentifierRef {
-            oid,
-            parameters: None,
-        },
-        &seed,
-    );
+    let seed = OctetStringRef::new(private).and_then(|s| s.to_der()).map_err(|_| invalid())?;
+    let info = PrivateKeyInfo::new(AlgorithmIdentifierRef { oid, parameters: None }, &seed);
     info.to_der().map_err(|_| invalid())
 }
 
 fn okp_spki(oid: ObjectIdentifier, public: &[u8]) -> Result<Vec<u8>> {
     let subject_public_key = BitStringRef::from_bytes(public).map_err(|_| invalid())?;
-    let info = SubjectPublicKeyInfoRef {
-        algorithm: AlgorithmIdentifierRef {
-            oid,
-            parameters: None,
-        },
-        subject_public_key,
-    };
+    let info = SubjectPublicKeyInfoRef { algorithm: AlgorithmIdentifierRef { oid, parameters: None }, subject_public_key };
     info.to_der().map_err(|_| invalid())
 }
 
 fn not_this_curve<T>() -> Result<T> {
-    Err(HostError::unsupported(
-        "this curve does not support the operation",
-    ))
+    Err(HostError::unsupported("this curve does not support the operation"))
 }
 
 struct Ed25519;
@@ -320,10 +254,7 @@ impl Curve for Ed25519 {
     }
 
     fn public(&self, private: &[u8]) -> Result<Vec<u8>> {
-        Ok(SigningKey::from_bytes(&octets(private)?)
-            .verifying_key()
-            .to_bytes()
-            .to_vec())
+        Ok(SigningKey::from_bytes(&octets(private)?).verifying_key().to_bytes().to_vec())
     }
 
     /// Whether the bytes are a point shows when they verify something, as in other implementations.
@@ -348,18 +279,12 @@ impl Curve for Ed25519 {
     }
 
     fn sign(&self, _: &str, private: &[u8], data: &[u8]) -> Result<Vec<u8>> {
-        Ok(SigningKey::from_bytes(&octets(private)?)
-            .sign(data)
-            .to_bytes()
-            .to_vec())
+        Ok(SigningKey::from_bytes(&octets(private)?).sign(data).to_bytes().to_vec())
     }
 
     fn verify(&self, _: &str, public: &[u8], signature: &[u8], data: &[u8]) -> Result<bool> {
         use ed25519_dalek::Verifier;
-        let (Ok(key), Ok(signature)) = (
-            VerifyingKey::from_bytes(&octets(public)?),
-            ed25519_dalek::Signature::from_slice(signature),
-        ) else {
+        let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(&octets(public)?), ed25519_dalek::Signature::from_slice(signature)) else {
             return Ok(false);
         };
         Ok(key.verify(data, &signature).is_ok())
@@ -378,9 +303,7 @@ impl Curve for X {
     }
 
     fn public(&self, private: &[u8]) -> Result<Vec<u8>> {
-        Ok(XPublic::from(&StaticSecret::from(octets(private)?))
-            .to_bytes()
-            .to_vec())
+        Ok(XPublic::from(&StaticSecret::from(octets(private)?)).to_bytes().to_vec())
     }
 
     fn check_public(&self, public: &[u8]) -> Result<Vec<u8>> {
@@ -413,8 +336,7 @@ impl Curve for X {
 
     /// An all-zero secret comes of a point of small order and would be known to everyone.
     fn derive(&self, private: &[u8], public: &[u8]) -> Result<Vec<u8>> {
-        let shared =
-            StaticSecret::from(octets(private)?).diffie_hellman(&XPublic::from(octets(public)?));
+        let shared = StaticSecret::from(octets(private)?).diffie_hellman(&XPublic::from(octets(public)?));
         if !shared.was_contributory() {
             return Err(HostError::operation("The derived secret is all zero"));
         }

@@ -53,10 +53,7 @@ fn canonical(name: &str) -> String {
 }
 
 fn unknown(name: &str) -> HostError {
-    HostError::unsupported(format!(
-        "Unrecognized hash algorithm \"{}\"",
-        name.chars().take(64).collect::<String>()
-    ))
+    HostError::unsupported(format!("Unrecognized hash algorithm \"{}\"", name.chars().take(64).collect::<String>()))
 }
 
 /// A digest or an HMAC that takes its input piece by piece.
@@ -139,13 +136,7 @@ pub(super) fn hkdf(name: &str, key: &[u8], salt: &[u8], info: &[u8], out: &mut [
         .map_err(|_| HostError::operation("HKDF cannot derive that many bytes")))
 }
 
-pub(super) fn pbkdf2(
-    name: &str,
-    password: &[u8],
-    salt: &[u8],
-    iterations: u32,
-    out: &mut [u8],
-) -> Result<()> {
+pub(super) fn pbkdf2(name: &str, password: &[u8], salt: &[u8], iterations: u32, out: &mut [u8]) -> Result<()> {
     with_digest!(name, D => {
         pbkdf2::pbkdf2_hmac::<D>(password, salt, iterations, out);
         Ok(())

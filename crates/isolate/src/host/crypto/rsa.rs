@@ -48,9 +48,7 @@ macro_rules! with_hash {
                 type $D = sha2::Sha512;
                 Ok($body)
             }
-            _ => Err(HostError::unsupported(
-                "RSA works with SHA-1, SHA-256, SHA-384 and SHA-512",
-            )),
+            _ => Err(HostError::unsupported("RSA works with SHA-1, SHA-256, SHA-384 and SHA-512")),
         }
     }};
 }
@@ -95,9 +93,7 @@ fn public_key(der: &[u8]) -> Result<RsaPublicKey> {
 fn bounded<K: PublicKeyParts>(key: K) -> Result<K> {
     match key.n().bits() {
         256..=4096 => Ok(key),
-        bits => Err(HostError::operation(format!(
-            "RSA keys have from 256 to {MAX_BITS} bits here, not {bits}"
-        ))),
+        bits => Err(HostError::operation(format!("RSA keys have from 256 to {MAX_BITS} bits here, not {bits}"))),
     }
 }
 
@@ -113,21 +109,13 @@ fn import(args: Args<'_, '_>) -> Result<WireOut> {
         _ => return Err(HostError::unsupported("unknown key format")),
     };
     let (bits, exponent) = (public.n().bits() as u32, public.e().to_bytes_be());
-    Ok(Wire::Array(vec![
-        private.into(),
-        spki(&public)?.into(),
-        bits.into(),
-        exponent.into(),
-    ]))
+    Ok(Wire::Array(vec![private.into(), spki(&public)?.into(), bits.into(), exponent.into()]))
 }
 
 fn from_integers(parts: &[Wire<'_>]) -> Result<(Option<Vec<u8>>, RsaPublicKey)> {
     let mut numbers = Vec::with_capacity(5);
     for part in parts.iter().take(5) {
-        let bytes = part
-            .as_bytes()
-            .filter(|b| b.len() <= MAX_INTEGER)
-            .ok_or_else(invalid)?;
+        let bytes = part.as_bytes().filter(|b| b.len() <= MAX_INTEGER).ok_or_else(invalid)?;
         numbers.push(BigUint::from_bytes_be(bytes));
     }
     match <[BigUint; 5]>::try_from(numbers) {
@@ -138,21 +126,14 @@ fn from_integers(parts: &[Wire<'_>]) -> Result<(Option<Vec<u8>>, RsaPublicKey)> 
             Ok((Some(pkcs8(&key)?), key.to_public_key()))
         }
         Err(numbers) => match <[BigUint; 2]>::try_from(numbers) {
-            Ok([n, e]) => Ok((
-                None,
-                bounded(RsaPublicKey::new(n, e).map_err(|_| invalid())?)?,
-            )),
+            Ok([n, e]) => Ok((None, bounded(RsaPublicKey::new(n, e).map_err(|_| invalid())?)?)),
             Err(_) => Err(invalid()),
         },
     }
 }
 
 fn pkcs8(key: &RsaPrivateKey) -> Result<Vec<u8>> {
-    Ok(key
-        .to_pkcs8_der()
-        .map_err(|_| invalid())?
-        .as_bytes()
-        .to_vec())
+    Ok(key.to_pkcs8_der().map_err(|_| invalid())?.as_bytes().to_vec())
 }
 
 fn spki(key: &RsaPublicKey) -> Result<Vec<u8>> {
@@ -172,11 +153,7 @@ fn integers(args: Args<'_, '_>) -> Result<WireOut> {
     let (Some(dp), Some(dq), Some(qi)) = (key.dp(), key.dq(), key.crt_coefficient()) else {
         return Err(invalid());
     };
-    Ok(Wire::Array(
-        [key.n(), key.e(), key.d(), p, q, dp, dq, &qi]
-            .map(number)
-            .to_vec(),
-    ))
+    Ok(Wire::Array([key.n(), key.e(), key.d(), p, q, dp, dq, &qi].map(number).to_vec()))
 }
 
 /// The padding of a signature, and the digest that goes into it.
@@ -187,16 +164,10 @@ enum Padding {
 
 fn padding(scheme: &str, hash: &str, salt: usize) -> Result<Padding> {
     match scheme {
-        "pkcs1" => Ok(Padding::Pkcs1(
-            with_hash!(hash, D => Pkcs1v15Sign::new::<D>())?,
-        )),
+        "pkcs1" => Ok(Padding::Pkcs1(with_hash!(hash, D => Pkcs1v15Sign::new::<D>())?)),
         // A salt longer than any modulus cannot fit; the check keeps it from being allocated.
-        "pss" if salt > MAX_INTEGER => {
-            Err(HostError::operation("the salt is too long for the key"))
-        }
-        "pss" => Ok(Padding::Pss(
-            with_hash!(hash, D => Pss::new_blinded_with_salt::<D>(salt))?,
-        )),
+        "pss" if salt > MAX_INTEGER => Err(HostError::operation("the salt is too long for the key")),
+        "pss" => Ok(Padding::Pss(with_hash!(hash, D => Pss::new_blinded_with_salt::<D>(salt))?)),
         _ => Err(HostError::unsupported("unknown RSA scheme")),
     }
 }
@@ -208,9 +179,7 @@ fn sign(args: Args<'_, '_>) -> Result<WireOut> {
         Padding::Pkcs1(p) => p.sign(Some(&mut OsRng), &key, &digest),
         Padding::Pss(p) => p.sign(Some(&mut OsRng), &key, &digest),
     };
-    signature
-        .map(Wire::from)
-        .map_err(|e| HostError::operation(format!("Signing failed: {e}")))
+    signature.map(Wire::from).map_err(|e| HostError::operation(format!("Signing failed: {e}")))
 }
 
 fn verify(args: Args<'_, '_>) -> Result<WireOut> {
@@ -227,53 +196,33 @@ fn oaep(hash: &str, label: Option<&[u8]>) -> Result<Oaep> {
     let mut padding = with_hash!(hash, D => Oaep::new::<D>())?;
     padding.label = match label {
         None | Some([]) => None,
-        Some(label) => Some(
-            String::from_utf8(label.to_vec())
-                .map_err(|_| HostError::unsupported("RSA-OAEP labels must be UTF-8 here"))?,
-        ),
+        Some(label) => Some(String::from_utf8(label.to_vec()).map_err(|_| HostError::unsupported("RSA-OAEP labels must be UTF-8 here"))?),
     };
     Ok(padding)
 }
 
 fn encrypt(args: Args<'_, '_>) -> Result<WireOut> {
-    let (key, padding) = (
-        public_key(args.bytes(1)?)?,
-        oaep(&args.str(0)?, args.some_bytes(3)?)?,
-    );
+    let (key, padding) = (public_key(args.bytes(1)?)?, oaep(&args.str(0)?, args.some_bytes(3)?)?);
     let sealed = key.encrypt(&mut OsRng, padding, args.bytes(2)?);
-    sealed
-        .map(Wire::from)
-        .map_err(|e| HostError::operation(format!("Encryption failed: {e}")))
+    sealed.map(Wire::from).map_err(|e| HostError::operation(format!("Encryption failed: {e}")))
 }
 
 fn decrypt(args: Args<'_, '_>) -> Result<WireOut> {
-    let (key, padding) = (
-        private_key(args.bytes(1)?)?,
-        oaep(&args.str(0)?, args.some_bytes(3)?)?,
-    );
+    let (key, padding) = (private_key(args.bytes(1)?)?, oaep(&args.str(0)?, args.some_bytes(3)?)?);
     let opened = key.decrypt_blinded(&mut OsRng, padding, args.bytes(2)?);
-    opened
-        .map(Wire::from)
-        .map_err(|_| HostError::operation("Decryption failed"))
+    opened.map(Wire::from).map_err(|_| HostError::operation("Decryption failed"))
 }
 
 /// Exponents other than the two that are in use make the search for primes long, or the key weak.
 fn generate(args: Args<'_, '_>) -> Result<WireOut> {
     let (bits, exponent) = (args.u32(0)?, args.u32(1)?);
     if !(512..=MAX_BITS).contains(&bits) || bits % 8 != 0 {
-        return Err(HostError::operation(format!(
-            "The modulus length must be a multiple of 8 from 512 to {MAX_BITS}"
-        )));
+        return Err(HostError::operation(format!("The modulus length must be a multiple of 8 from 512 to {MAX_BITS}")));
     }
     if !matches!(exponent, 3 | 65537) {
-        return Err(HostError::operation(
-            "The public exponent must be 3 or 65537",
-        ));
+        return Err(HostError::operation("The public exponent must be 3 or 65537"));
     }
     let key = RsaPrivateKey::new_with_exp(&mut OsRng, bits as usize, &BigUint::from(exponent))
         .map_err(|_| HostError::operation("Key generation failed"))?;
-    Ok(Wire::Array(vec![
-        pkcs8(&key)?.into(),
-        spki(&key.to_public_key())?.into(),
-    ]))
+    Ok(Wire::Array(vec![pkcs8(&key)?.into(), spki(&key.to_public_key())?.into()]))
 }

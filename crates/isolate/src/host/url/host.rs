@@ -19,18 +19,13 @@ pub(super) fn parse(input: &str, special: bool) -> Option<String> {
     if ascii.is_empty() || ascii.bytes().any(is_forbidden_in_domain) {
         return None;
     }
-    if ends_in_a_number(&ascii) {
-        ipv4(&ascii)
-    } else {
-        Some(ascii.into_owned())
-    }
+    if ends_in_a_number(&ascii) { ipv4(&ascii) } else { Some(ascii.into_owned()) }
 }
 
 /// A domain or IPv4 address that already is as the host parser would write it. (It may say no to others that are.)
 pub(super) fn is_plain(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or_default();
-    let domain =
-        last.bytes().next().is_some_and(|b| b.is_ascii_lowercase()) && !host.contains("--");
+    let domain = last.bytes().next().is_some_and(|b| b.is_ascii_lowercase()) && !host.contains("--");
     let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
     (domain && host.bytes().all(plain)) || host.parse::<Ipv4Addr>().is_ok()
 }
@@ -44,10 +39,7 @@ pub(super) fn domain_to_unicode(domain: &str) -> String {
     let Some(ascii) = parse(domain, true) else {
         return String::new();
     };
-    Uts46::new()
-        .to_unicode(ascii.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow)
-        .0
-        .into_owned()
+    Uts46::new().to_unicode(ascii.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow).0.into_owned()
 }
 
 fn opaque(input: &str) -> Option<String> {
@@ -60,25 +52,7 @@ fn opaque(input: &str) -> Option<String> {
 }
 
 fn is_forbidden(b: u8) -> bool {
-    matches!(
-        b,
-        0 | b'\t'
-            | b'\n'
-            | b'\r'
-            | b' '
-            | b'#'
-            | b'/'
-            | b':'
-            | b'<'
-            | b'>'
-            | b'?'
-            | b'@'
-            | b'['
-            | b'\\'
-            | b']'
-            | b'^'
-            | b'|'
-    )
+    matches!(b, 0 | b'\t' | b'\n' | b'\r' | b' ' | b'#' | b'/' | b':' | b'<' | b'>' | b'?' | b'@' | b'[' | b'\\' | b']' | b'^' | b'|')
 }
 
 fn is_forbidden_in_domain(b: u8) -> bool {
@@ -122,29 +96,19 @@ fn ipv4_number(part: &str) -> Option<u64> {
     };
     let mut n = 0u64;
     for c in digits.chars() {
-        n = n
-            .saturating_mul(u64::from(radix))
-            .saturating_add(u64::from(c.to_digit(radix)?));
+        n = n.saturating_mul(u64::from(radix)).saturating_add(u64::from(c.to_digit(radix)?));
     }
     Some(n)
 }
 
 fn ipv4(host: &str) -> Option<String> {
     let host = host.strip_suffix('.').unwrap_or(host);
-    let parts: Vec<u64> = host
-        .split('.')
-        .take(5)
-        .map(ipv4_number)
-        .collect::<Option<_>>()?;
+    let parts: Vec<u64> = host.split('.').take(5).map(ipv4_number).collect::<Option<_>>()?;
     let (last, rest) = parts.split_last()?;
     if rest.len() > 3 || rest.iter().any(|n| *n > 255) || *last >= 1 << (8 * (4 - rest.len())) {
         return None;
     }
-    let high = rest
-        .iter()
-        .enumerate()
-        .map(|(i, n)| n << (8 * (3 - i)))
-        .sum::<u64>();
+    let high = rest.iter().enumerate().map(|(i, n)| n << (8 * (3 - i))).sum::<u64>();
     let [a, b, c, d] = ((high + last) as u32).to_be_bytes();
     Some(format!("{a}.{b}.{c}.{d}"))
 }
@@ -161,19 +125,9 @@ fn ipv6(address: Ipv6Addr) -> String {
         }
         i += run.max(1);
     }
-    let hex = |pieces: &[u16]| {
-        pieces
-            .iter()
-            .map(|p| format!("{p:x}"))
-            .collect::<Vec<_>>()
-            .join(":")
-    };
+    let hex = |pieces: &[u16]| pieces.iter().map(|p| format!("{p:x}")).collect::<Vec<_>>().join(":");
     match longest.len() {
         0 | 1 => hex(&pieces),
-        _ => format!(
-            "{}::{}",
-            hex(&pieces[..longest.start]),
-            hex(&pieces[longest.end..])
-        ),
+        _ => format!("{}::{}", hex(&pieces[..longest.start]), hex(&pieces[longest.end..])),
     }
 }

@@ -36,9 +36,7 @@ impl Record {
 
     /// Drops the last segment, but never a drive.
     fn shorten(&mut self) {
-        if !(self.scheme == "file"
-            && matches!(&self.path[..], [drive] if is_normalized_drive(drive)))
-        {
+        if !(self.scheme == "file" && matches!(&self.path[..], [drive] if is_normalized_drive(drive))) {
             self.path.pop();
         }
     }
@@ -90,11 +88,7 @@ impl Record {
         match (&*self.scheme, &self.opaque) {
             ("http" | "https" | "ws" | "wss" | "ftp", _) => {
                 let port = self.port.map(|p| format!(":{p}")).unwrap_or_default();
-                format!(
-                    "{}://{}{port}",
-                    self.scheme,
-                    self.host.as_deref().unwrap_or_default()
-                )
+                format!("{}://{}{port}", self.scheme, self.host.as_deref().unwrap_or_default())
             }
             ("blob", Some(path)) => match parse(path, None) {
                 Some(inner) if matches!(&*inner.scheme, "http" | "https") => inner.origin(),
@@ -160,11 +154,7 @@ pub(super) fn encode(out: &mut String, c: char, set: fn(char) -> bool) {
     for b in c.encode_utf8(&mut [0; 4]).bytes() {
         out.push('%');
         for digit in [b >> 4, b & 15] {
-            out.push(
-                char::from_digit(u32::from(digit), 16)
-                    .unwrap_or('0')
-                    .to_ascii_uppercase(),
-            );
+            out.push(char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase());
         }
     }
 }
@@ -249,9 +239,7 @@ struct Parser<'a> {
 pub(super) fn parse(input: &str, base: Option<&Record>) -> Option<Record> {
     let mut url = Record::default();
     let trimmed = input.trim_matches(|c| c <= ' ');
-    Parser::new(trimmed, &mut url, base, State::SchemeStart, None)
-        .run()
-        .then_some(url)
+    Parser::new(trimmed, &mut url, base, State::SchemeStart, None).run().then_some(url)
 }
 
 /// Parses a part of a URL, as a setter does; what fails keeps what was set so far.
@@ -260,58 +248,20 @@ pub(super) fn reparse(url: &mut Record, input: &str, state: State) {
 }
 
 /// The query or fragment that a setter's value makes; none for an empty value.
-pub(super) fn reparse_tail(
-    url: &mut Record,
-    value: &str,
-    mark: char,
-    state: State,
-) -> Option<String> {
+pub(super) fn reparse_tail(url: &mut Record, value: &str, mark: char, state: State) -> Option<String> {
     if value.is_empty() {
         return None;
     }
-    let mut scratch = Record {
-        scheme: url.scheme.clone(),
-        query: Some(String::new()),
-        fragment: Some(String::new()),
-        ..Record::default()
-    };
-    reparse(
-        &mut scratch,
-        value.strip_prefix(mark).unwrap_or(value),
-        state,
-    );
-    if state == State::Query {
-        scratch.query
-    } else {
-        scratch.fragment
-    }
+    let mut scratch = Record { scheme: url.scheme.clone(), query: Some(String::new()), fragment: Some(String::new()), ..Record::default() };
+    reparse(&mut scratch, value.strip_prefix(mark).unwrap_or(value), state);
+    if state == State::Query { scratch.query } else { scratch.fragment }
 }
 
 impl<'a> Parser<'a> {
-    fn new(
-        input: &str,
-        url: &'a mut Record,
-        base: Option<&'a Record>,
-        state: State,
-        given: Option<State>,
-    ) -> Self {
-        let input = input
-            .chars()
-            .filter(|c| !matches!(c, '\t' | '\n' | '\r'))
-            .collect();
+    fn new(input: &str, url: &'a mut Record, base: Option<&'a Record>, state: State, given: Option<State>) -> Self {
+        let input = input.chars().filter(|c| !matches!(c, '\t' | '\n' | '\r')).collect();
         let buffer = String::new();
-        Self {
-            input,
-            at: 0,
-            url,
-            base,
-            state,
-            given,
-            buffer,
-            at_sign_seen: false,
-            in_brackets: false,
-            password_seen: false,
-        }
+        Self { input, at: 0, url, base, state, given, buffer, at_sign_seen: false, in_brackets: false, password_seen: false }
     }
 
     fn run(mut self) -> bool {
@@ -331,10 +281,7 @@ impl<'a> Parser<'a> {
     }
 
     fn peek(&self, ahead: isize) -> Option<char> {
-        usize::try_from(self.at + ahead)
-            .ok()
-            .and_then(|i| self.input.get(i))
-            .copied()
+        usize::try_from(self.at + ahead).ok().and_then(|i| self.input.get(i)).copied()
     }
 
     fn go(&mut self, state: State) -> Flow {
@@ -559,25 +506,15 @@ impl<'a> Parser<'a> {
             if self.buffer.is_empty() || self.given == Some(State::Hostname) {
                 return Fail;
             }
-            return if self.set_host() {
-                self.go(State::Port)
-            } else {
-                Fail
-            };
+            return if self.set_host() { self.go(State::Port) } else { Fail };
         }
         if self.ends_authority(c) {
             let empty = self.buffer.is_empty();
-            let needed = self.url.is_special()
-                || (self.given.is_some()
-                    && (self.url.has_credentials() || self.url.port.is_some()));
+            let needed = self.url.is_special() || (self.given.is_some() && (self.url.has_credentials() || self.url.port.is_some()));
             if (empty && needed) || !self.set_host() {
                 return Fail;
             }
-            return if self.given.is_some() {
-                Stop
-            } else {
-                self.back(State::PathStart)
-            };
+            return if self.given.is_some() { Stop } else { self.back(State::PathStart) };
         }
         match c {
             Some('[') => self.in_brackets = true,
@@ -608,11 +545,7 @@ impl<'a> Parser<'a> {
         }
         if !self.buffer.is_empty() {
             let digits = self.buffer.trim_start_matches('0');
-            let Ok(port) = (if digits.is_empty() {
-                Ok(0)
-            } else {
-                digits.parse::<u16>()
-            }) else {
+            let Ok(port) = (if digits.is_empty() { Ok(0) } else { digits.parse::<u16>() }) else {
                 return Fail;
             };
             self.url.port = Some(port).filter(|p| default_port(&self.url.scheme) != Some(*p));
@@ -621,11 +554,7 @@ impl<'a> Parser<'a> {
                 return Stop;
             }
         }
-        if self.given.is_some() {
-            Fail
-        } else {
-            self.back(State::PathStart)
-        }
+        if self.given.is_some() { Fail } else { self.back(State::PathStart) }
     }
 
     fn file(&mut self, c: Option<char>) -> Flow {
@@ -672,17 +601,9 @@ impl<'a> Parser<'a> {
             if !self.set_host() {
                 return Fail;
             }
-            self.url.host = self
-                .url
-                .host
-                .take()
-                .map(|h| if h == "localhost" { String::new() } else { h });
+            self.url.host = self.url.host.take().map(|h| if h == "localhost" { String::new() } else { h });
         }
-        if self.given.is_some() {
-            Stop
-        } else {
-            self.back(State::PathStart)
-        }
+        if self.given.is_some() { Stop } else { self.back(State::PathStart) }
     }
 
     fn path_start(&mut self, c: Option<char>) -> Flow {
@@ -762,11 +683,7 @@ impl<'a> Parser<'a> {
         if c == Some('#') && self.given.is_none() {
             return self.fragment();
         }
-        let set = if self.url.is_special() {
-            in_special_query
-        } else {
-            in_query
-        };
+        let set = if self.url.is_special() { in_special_query } else { in_query };
         if let (Some(c), Some(query)) = (c, &mut self.url.query) {
             encode(query, c, set);
         }
