@@ -51,6 +51,7 @@ struct Inner {
     pristine: Vec<u8>,
     pagemap: Pagemap,
     /// Cleaned instances, ready for their next tenant.
+    #[expect(clippy::vec_box, reason = "an instance stays in its box from its first turn to its last; the list moves pointers only")]
     clean: Mutex<Vec<Box<Instance>>>,
 }
 

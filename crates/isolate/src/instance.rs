@@ -390,3 +390,27 @@ pub(crate) fn arguments(message: &[u8]) -> Result<Vec<Wire<'_>>, wire::DecodeErr
         other => Ok(vec![other]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Engine, EngineConfig};
+    use crate::worker::Code;
+
+    /// What the next tenant of a recycled instance sees: every byte as in the image, whatever the tenant before did.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cleaned_instance_is_the_image() {
+        let engine = Engine::new(EngineConfig { isolates_max: 4, ..EngineConfig::default() }).unwrap();
+        let image = Image::load(&engine, None).unwrap();
+        let code = Code::single("globalThis.secret = 'tenant one '.repeat(2000); Array.prototype.polluted = 1; export default {};");
+        let worker = Arc::new(Worker::new(code));
+        let instance = image.instance(worker.clone()).await.unwrap();
+        let load = event("load", vec!["main.js".into(), Wire::Array(vec![]), Wire::Null]);
+        let (mut instance, _) = instance.turn(&image, load, 1_000_000, 0.0).await.map_err(|(stop, _)| stop).unwrap();
+        assert!(!instance.is_pristine(&image));
+        assert!(instance.clean(&image));
+        assert!(instance.is_pristine(&image));
+        instance.adopt(worker).await.unwrap();
+        assert!(instance.state().effects.is_empty());
+    }
+}

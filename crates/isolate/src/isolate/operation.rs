@@ -48,10 +48,12 @@ impl From<CallError> for HostError {
         match e {
             CallError::Network(m) => HostError::new("TypeError", m),
             CallError::Refused(m) => HostError::new("Error", m),
-            CallError::Ended(Outcome::Exception(e)) => match ["TypeError", "RangeError", "SyntaxError", "Error"].iter().find(|n| **n == e.name) {
-                Some(name) => HostError::new(name, e.message),
-                None => HostError::new("Error", format!("{}: {}", e.name, e.message)),
-            },
+            CallError::Ended(Outcome::Exception(e)) => {
+                match ["TypeError", "RangeError", "SyntaxError", "Error"].iter().find(|n| **n == e.name) {
+                    Some(name) => HostError::new(name, e.message),
+                    None => HostError::new("Error", format!("{}: {}", e.name, e.message)),
+                }
+            }
             CallError::Ended(outcome) => HostError::new("Error", outcome.to_string()),
         }
     }
