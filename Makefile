@@ -26,9 +26,10 @@ image: setup ## the frozen guest, in target/image
 	cargo build --release --locked --workspace
 	target/release/xtask image
 
+# `npm install`, not `npm ci`, where workerd is needed: its optional packages for other platforms are not in every lock file that npm writes.
 test: build lint ## everything that CI runs
 	cargo test --release --locked --workspace
-	cd conformance && npm ci --no-audit --no-fund && node run.mjs
+	cd conformance && npm install --no-audit --no-fund && node run.mjs
 
 lint: image ## formatting, clippy, types
 	cargo fmt --all --check
@@ -39,7 +40,7 @@ licences: ## licences and advisories of every dependency
 	cargo deny --locked check licenses bans sources
 
 bench: build ## make bench SUITE=isolates
-	cd bench && npm ci --no-audit --no-fund && node run.mjs $(SUITE)
+	cd bench && npm install --no-audit --no-fund && node run.mjs $(SUITE)
 
 soak: image ## long runs: churn, fuzzing by properties
 	PROPTEST_CASES=100000 cargo test --release --locked -p skep-isolate -- --include-ignored

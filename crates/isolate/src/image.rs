@@ -156,7 +156,8 @@ fn cached(engine: &Engine, wasm: &[u8], hash: &str, folder: &Path) -> Result<Mod
         }
     }
     let compiled = engine.wasmtime().precompile_module(wasm).map_err(ImageError::Module)?;
-    let temporary = folder.join(format!(".isolate-{}.tmp", std::process::id()));
+    // A name of its own: two loads at once must not write into the same file.
+    let temporary = folder.join(format!(".isolate-{:016x}.tmp", crate::random::seed()));
     let write = || -> std::io::Result<()> {
         std::fs::write(&temporary, &compiled)?;
         std::fs::File::open(&temporary)?.sync_all()?;
