@@ -13,7 +13,7 @@
 // their memory is never given back (each write would cost every isolate a private page).
 static uintptr_t skep_image_end;
 static int skep_scratch_ref_count;
-// Carried by the engine across every await and promise reaction; behind AsyncLocalStorage.
+// Engine operations of the polling intervals that have ended; `guest_ops` adds the one in progress.
 static uint64_t skep_ops_polled;
 
 #include "quickjs.c"
