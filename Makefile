@@ -45,5 +45,8 @@ bench: build ## make bench SUITE=isolates
 soak: image ## long runs: churn, fuzzing by properties
 	PROPTEST_CASES=100000 cargo test --release --locked -p skep-isolate -- --include-ignored
 
+fuzz: ## the host-call boundary under libFuzzer, five minutes; needs a nightly compiler (rustup toolchain install nightly)
+	crates/isolate/fuzz/run.sh 300
+
 clean:
 	rm -rf target

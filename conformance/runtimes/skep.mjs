@@ -1,6 +1,6 @@
 /**
  * skep as a runtime under test: `skep up` on a free port with a data folder of its own, one deployed worker for each bundle, reached by host
- * name. The binary is `$SKEP` or target/release/skep.
+ * name. The binary is `$SKEP` or target/release/skep; `$SKEP_IMAGE` names another guest image than the one in it.
  */
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -8,6 +8,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const binary = process.env.SKEP ?? join(dirname(fileURLToPath(import.meta.url)), "../../target/release/skep");
+
+const image = process.env.SKEP_IMAGE;
 
 // The origin of the cases is this machine, and state between requests is looked at, so: any address, one isolate for each worker.
 const settings = `[node]\negress = "any"\n[node.pool]\nisolates_per_worker_max = 1\n[server]\ndrain_ms = 100\n`;
@@ -67,7 +69,7 @@ export async function start({ bundles, origin, folder, verbose }) {
   const data = join(folder, "skep");
   mkdirSync(data, { recursive: true });
   writeFileSync(join(folder, "skep.toml"), settings);
-  const arguments_ = ["up", "--json", "--listen", "127.0.0.1:0", "--data", data, "--config", join(folder, "skep.toml")];
+  const arguments_ = ["up", "--json", "--listen", "127.0.0.1:0", "--data", data, "--config", join(folder, "skep.toml"), ...(image ? ["--image", image] : [])];
   const child = spawn(binary, arguments_, { stdio: ["ignore", "pipe", verbose ? "inherit" : "ignore"] });
   const { url } = await ready(child);
   const key = readFileSync(join(data, "admin.key"), "utf8").trim();

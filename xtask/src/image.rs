@@ -134,7 +134,8 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 /// Builds `target/image/isolate.wasm` and prints its hash.
 pub fn build() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace root")?;
+    let here = std::env::current_dir()?;
+    let root = here.ancestors().find(|folder| folder.join("xtask/Cargo.toml").exists()).context("run this inside the repository")?;
     let guest = root.join("crates/isolate/guest");
     let work = root.join("target/guest");
     std::fs::create_dir_all(&work)?;

@@ -99,13 +99,13 @@ const QUICKJS: &[Patch] = &[
     Patch {
         why: "the operation count of the meter",
         find: "    ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;\n    if (rt->interrupt_handler) {",
-        replace: "    skep_ops_polled += JS_INTERRUPT_COUNTER_INIT;\n    ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;\n    if (rt->interrupt_handler) {",
+        replace: "    mailbox.operations += JS_INTERRUPT_COUNTER_INIT;\n    ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT;\n    if (rt->interrupt_handler) {",
         count: 1,
     },
     Patch {
         why: "regular expressions count too (the matcher polls every 10,000 steps)",
         find: "int lre_check_timeout(void *opaque)\n{",
-        replace: "int lre_check_timeout(void *opaque)\n{\n    skep_ops_polled += 10000;",
+        replace: "int lre_check_timeout(void *opaque)\n{\n    mailbox.operations += 10000;",
         count: 1,
     },
     Patch {

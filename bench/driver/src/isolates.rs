@@ -1,5 +1,6 @@
 //! The isolates suite, in process: starts, memory, churn, hibernation, wake and fork.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use skep_isolate::{Code, Engine, EngineConfig, Entry, Image, Isolate, Request, W
 use crate::memory::{allow_mappings, private_kib};
 
 /// The handler of every start and memory figure; the peer runs the same file.
-const HANDLER: &str = include_str!("../../workers/json.js");
+pub const HANDLER: &str = include_str!("../../workers/json.js");
 
 /// The reference agent: a history of 200 messages, grown by each request.
 const AGENT: &str = r#"
@@ -24,14 +25,16 @@ export default {
 };
 "#;
 
-type Print<'a> = &'a dyn Fn(&str, f64, &str);
+/// Where a figure goes: metric, value, unit.
+pub type Print<'a> = &'a dyn Fn(&str, f64, &str);
 
 fn request(path: &str) -> Request {
     let headers = vec![("user-agent".to_owned(), "bench/1".to_owned()), ("accept".to_owned(), "*/*".to_owned())];
     Request { method: "GET".into(), url: format!("http://bench{path}"), headers, ..Request::default() }
 }
 
-async fn call(isolate: &Isolate, path: &str) -> Result<()> {
+/// One request, whose answer is checked.
+pub async fn call(isolate: &Isolate, path: &str) -> Result<()> {
     let response = isolate.fetch(Entry::default(), request(path)).await?;
     let status = response.status;
     let body = response.body.collect(1 << 20).await?;
@@ -39,7 +42,8 @@ async fn call(isolate: &Isolate, path: &str) -> Result<()> {
     Ok(())
 }
 
-fn percentile(samples: &mut [Duration], p: f64) -> f64 {
+/// The given share of samples is not slower, in microseconds.
+pub fn percentile(samples: &mut [Duration], p: f64) -> f64 {
     samples.sort_unstable();
     let i = ((samples.len() as f64 - 1.0) * p).round() as usize;
     samples[i].as_secs_f64() * 1e6
@@ -66,6 +70,19 @@ async fn starts(image: &Image, n: usize, print: Print<'_>) -> Result<()> {
     }
     print("cold_start_p50_us", percentile(&mut samples, 0.5), "us");
     print("cold_start_p99_us", percentile(&mut samples, 0.99), "us");
+    Ok(())
+}
+
+/// A request to an isolate that has served before, without HTTP around it.
+async fn warm(image: &Image, n: usize, print: Print<'_>) -> Result<()> {
+    let isolate = Isolate::start(image, Arc::new(Worker::new(Code::single(HANDLER))));
+    let mut samples = Vec::with_capacity(n);
+    for _ in 0..n {
+        let from = Instant::now();
+        call(&isolate, "/path?name=n1").await?;
+        samples.push(from.elapsed());
+    }
+    print("warm_call_p50_us", percentile(&mut samples, 0.5), "us");
     Ok(())
 }
 
@@ -151,13 +168,20 @@ async fn snapshots(image: &Image, n: usize, print: Print<'_>) -> Result<()> {
 }
 
 /// Runs the suite, or the part named by `only`.
-pub async fn run(quick: bool, only: Option<&str>, print: Print<'_>) -> Result<()> {
+pub async fn run(quick: bool, only: Option<&str>, image: Option<&Path>, print: Print<'_>) -> Result<()> {
     allow_mappings(262_144);
     let engine = Engine::new(EngineConfig { isolates_max: 20_200, long_turn_threads: 1, ..EngineConfig::default() })?;
-    let image = Image::load(&engine, Some(&std::env::temp_dir().join("skep-bench-cache")))?;
+    let cache = std::env::temp_dir().join("skep-bench-cache");
+    let image = match image {
+        Some(file) => Image::load_file(&engine, file, Some(&cache))?,
+        None => Image::load(&engine, Some(&cache))?,
+    };
     let part = |name: &str| only.is_none_or(|o| o == name);
     if part("start") {
         starts(&image, if quick { 300 } else { 3_000 }, print).await?;
+    }
+    if part("warm") {
+        warm(&image, if quick { 3_000 } else { 30_000 }, print).await?;
     }
     if part("snapshot") {
         snapshots(&image, if quick { 50 } else { 300 }, print).await?;

@@ -3,6 +3,7 @@
 
 mod isolates;
 mod memory;
+mod neighbour;
 
 use anyhow::{Result, bail};
 
@@ -11,15 +12,25 @@ fn main() -> Result<()> {
     let quick = args.iter().any(|a| a == "--quick");
     let json = args.iter().any(|a| a == "--json");
     let only = args.iter().position(|a| a == "--only").and_then(|i| args.get(i + 1)).cloned();
+    let image = args.iter().position(|a| a == "--image").and_then(|i| args.get(i + 1)).map(std::path::PathBuf::from);
     match args.first().map(String::as_str) {
         Some("isolates") => {
-            // One thread: the figures are per core.
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(isolates::run(quick, only.as_deref(), &|metric, value, unit| match json {
+            let print = |metric: &str, value: f64, unit: &str| match json {
                 true => println!("{{\"metric\":\"{metric}\",\"value\":{value},\"unit\":\"{unit}\"}}"),
                 false => println!("{metric:32} {value:>14.2} {unit}"),
-            }))
+            };
+            // One thread: the figures are per core.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            if only.as_deref() != Some("neighbour") {
+                runtime.block_on(isolates::run(quick, only.as_deref(), image.as_deref(), &print))?;
+            }
+            if only.as_deref().is_none_or(|o| o == "neighbour") {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+                runtime.block_on(neighbour::run(image.as_deref(), quick, &print))?;
+                runtime.shutdown_background();
+            }
+            Ok(())
         }
-        _ => bail!("usage: skep-bench isolates [--json] [--quick] [--only start|memory|churn|snapshot]"),
+        _ => bail!("usage: skep-bench isolates [--json] [--quick] [--only start|warm|memory|churn|snapshot|neighbour] [--image FILE]"),
     }
 }

@@ -1,9 +1,9 @@
 //! The compile child: a process that parses and compiles what nobody vouches for.
 //!
 //! It is the same program, started again with a hidden subcommand. It has standard input and output and nothing else of its
-//! parent's, an empty environment, and limits on memory, CPU time, files and core dumps. It answers one question after the
-//! other; what it answers is data that the parent checks the length of and no more. When a text makes the parser overflow
-//! its stack, this process dies, and only it.
+//! parent's, an empty environment, and the fences of `fence.rs` around it, so that code which takes it over can compute and
+//! write to its pipe. It answers one question after the other; what it answers is data that the parent checks the length of
+//! and no more. When a text makes the parser overflow its stack, this process dies, and only it.
 //!
 //! The wire, both ways: length as `u32`, little-endian, then that many bytes. A question is a kind byte and its payload, an answer
 //! is a status byte (0 good, 1 the code is at fault) and its payload.
@@ -12,10 +12,10 @@ use std::io::{self, Read, Write};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::strip::{Language, Stripped, strip};
-
-/// Address space of a child. A 64 MiB Wasm module compiles within; the node does not feel it when it is used up.
-const MEMORY_BYTES_MAX: u64 = 3 << 30;
+use crate::{
+    fence::{self, Fence},
+    strip::{Language, Stripped, strip},
+};
 
 /// CPU seconds for one question; the kernel ends the process at the next full second.
 const CPU_SECONDS_MAX: u64 = 30;
@@ -28,47 +28,29 @@ pub(crate) const QUESTION_BYTES_MAX: u32 = 128 << 20;
 
 const STRIP: u8 = 0;
 const WASM: u8 = 1;
+const FENCES: u8 = 2;
 
 /// What the child can do besides stripping types; given by the binary, which knows the Wasm engine.
 pub trait Handlers: Send {
-    /// Compiles a Wasm module into what the engine loads.
+    /// Compiles a Wasm module into what the engine loads. Behind the fences: without files, and without executable memory.
     ///
     /// # Errors
     /// With the compiler's words when the module is not valid.
     fn wasm(&self, module: &[u8]) -> Result<Vec<u8>, String>;
 }
 
-/// The child's whole life: limits, then questions from standard input until it is closed.
+/// The child's whole life: fences, then questions from standard input until it is closed. The calling thread must be the
+/// only one of its process.
 ///
 /// # Errors
-/// When the limits cannot be set or the parent is gone.
+/// When no thread can be started or the parent is gone.
 pub fn serve(handlers: Box<dyn Handlers>) -> io::Result<()> {
-    close_inherited()?;
-    limit(Resource::As, MEMORY_BYTES_MAX)?;
-    limit(Resource::Core, 0)?;
-    limit(Resource::Fsize, 0)?;
-    let answering = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || answer_all(&*handlers))?;
+    let mut fences = fence::first();
+    let answering = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
+        fences.push(fence::last());
+        answer_all(&*handlers, &fences)
+    })?;
     answering.join().unwrap_or_else(|_| Err(io::Error::other("the compiler panicked")))
-}
-
-/// The node opens everything close-on-exec, but what the node itself was started with may not be.
-#[expect(unsafe_code, reason = "descriptors that no Rust value stands for can only be closed by number")]
-fn close_inherited() -> io::Result<()> {
-    let open = std::fs::read_dir("/dev/fd")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    // Collected first: the listing is itself a descriptor, which is closed when the iterator is gone.
-    for descriptor in open.collect::<Vec<_>>() {
-        if descriptor > 2 {
-            // SAFETY: this runs before anything else of this process: it has one thread and no value that owns a descriptor
-            // above the standard three. Closing a number that is not open does nothing.
-            unsafe { rustix::io::close(descriptor) };
-        }
-    }
-    Ok(())
-}
-
-fn limit(resource: Resource, most: u64) -> io::Result<()> {
-    let hard = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
-    Ok(setrlimit(resource, Rlimit { current: Some(hard), maximum: Some(hard) })?)
 }
 
 /// CPU time counts over the process's life, so the soft limit moves on with each question.
@@ -78,7 +60,7 @@ fn allow_cpu() -> io::Result<()> {
     Ok(setrlimit(Resource::Cpu, Rlimit { current: Some(spent + CPU_SECONDS_MAX), maximum })?)
 }
 
-fn answer_all(handlers: &dyn Handlers) -> io::Result<()> {
+fn answer_all(handlers: &dyn Handlers, fences: &[Fence]) -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     loop {
         let mut length = [0; 4];
@@ -93,7 +75,7 @@ fn answer_all(handlers: &dyn Handlers) -> io::Result<()> {
         let mut question = vec![0; length as usize];
         input.read_exact(&mut question)?;
         allow_cpu()?;
-        let (status, payload) = match answer(handlers, &question) {
+        let (status, payload) = match answer(handlers, fences, &question) {
             Ok(payload) => (0, payload),
             Err(message) => (1, message.into_bytes()),
         };
@@ -105,7 +87,7 @@ fn answer_all(handlers: &dyn Handlers) -> io::Result<()> {
     }
 }
 
-fn answer(handlers: &dyn Handlers, question: &[u8]) -> Result<Vec<u8>, String> {
+fn answer(handlers: &dyn Handlers, fences: &[Fence], question: &[u8]) -> Result<Vec<u8>, String> {
     let (&kind, payload) = question.split_first().ok_or("an empty question")?;
     match kind {
         STRIP => {
@@ -117,6 +99,7 @@ fn answer(handlers: &dyn Handlers, question: &[u8]) -> Result<Vec<u8>, String> {
             Ok(join_text(&stripped.code, stripped.source_map.as_bytes()))
         }
         WASM => handlers.wasm(payload),
+        FENCES => Ok(fences.iter().map(fence_line).collect::<String>().into_bytes()),
         _ => Err("an unknown kind of question".to_owned()),
     }
 }
@@ -137,6 +120,24 @@ pub(crate) fn wasm_question(module: &[u8]) -> Vec<u8> {
     question.push(WASM);
     question.extend_from_slice(module);
     question
+}
+
+pub(crate) fn fences_question() -> Vec<u8> {
+    vec![FENCES]
+}
+
+fn fence_line(fence: &Fence) -> String {
+    let Fence { name, standing, said } = fence;
+    format!("{name}\t{standing}\t{}\n", said.replace(['\t', '\n'], " "))
+}
+
+pub(crate) fn fences_answer(payload: &[u8]) -> Option<Vec<Fence>> {
+    let line = |line: &str| {
+        let mut parts = line.splitn(3, '\t');
+        let (name, standing, said) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Fence { name: name.to_owned(), standing: standing == "true", said: said.to_owned() })
+    };
+    str::from_utf8(payload).ok()?.lines().map(line).collect()
 }
 
 /// A text with its length before it, then the rest.

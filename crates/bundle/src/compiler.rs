@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use crate::{
-    child::{QUESTION_BYTES_MAX, strip_answer, strip_question, wasm_question},
+    child::{QUESTION_BYTES_MAX, fences_answer, fences_question, strip_answer, strip_question, wasm_question},
+    fence::Fence,
     strip::{Language, Stripped},
 };
 
@@ -31,6 +32,8 @@ pub struct CompilerConfig {
     pub children_max: usize,
     /// Longest time for one question.
     pub timeout: Duration,
+    /// Whether a child that could not raise all of its fences is used at all.
+    pub fences_required: bool,
 }
 
 /// Why there is no compiled code.
@@ -66,8 +69,8 @@ struct Inner {
 }
 
 struct Warm {
-    // Held for its `kill_on_drop`.
-    _process: Child,
+    // Killed when it is dropped.
+    process: Child,
     input: ChildStdin,
     output: ChildStdout,
     asked: u32,
@@ -98,15 +101,23 @@ impl Compiler {
         self.ask(name, wasm_question(module)).await
     }
 
+    /// The fences around a child, as a fresh one reports them.
+    ///
+    /// # Errors
+    /// When no child can be started.
+    pub async fn fences(&self) -> Result<Vec<Fence>, CompileError> {
+        self.start()?.fences(self.inner.config.timeout).await
+    }
+
     async fn ask(&self, name: &str, question: Vec<u8>) -> Result<Vec<u8>, CompileError> {
         if question.len() > QUESTION_BYTES_MAX as usize {
             return Err(CompileError::TooLarge(name.to_owned()));
         }
         let _turn = self.inner.turns.acquire().await.map_err(|error| CompileError::NoChild(error.to_string()))?;
-        let idle = self.inner.idle.lock().pop();
+        let idle = self.idle();
         let mut child = match idle {
             Some(child) => child,
-            None => self.start()?,
+            None => self.fenced().await?,
         };
         let timeout = self.inner.config.timeout;
         let (status, payload) = tokio::time::timeout(timeout, child.exchange(&question))
@@ -119,12 +130,36 @@ impl Compiler {
         if status == 0 { Ok(payload) } else { Err(CompileError::Code(String::from_utf8_lossy(&payload).into_owned())) }
     }
 
+    /// A child that waits for a question; one that has ended meanwhile is none.
+    fn idle(&self) -> Option<Warm> {
+        let mut idle = self.inner.idle.lock();
+        while let Some(mut child) = idle.pop() {
+            if matches!(child.process.try_wait(), Ok(None)) {
+                return Some(child);
+            }
+        }
+        None
+    }
+
+    async fn fenced(&self) -> Result<Warm, CompileError> {
+        let mut child = self.start()?;
+        if self.inner.config.fences_required {
+            let fences = child.fences(self.inner.config.timeout).await?;
+            let missing: Vec<String> = fences.iter().filter(|f| !f.standing).map(|f| format!("{}: {}", f.name, f.said)).collect();
+            if !missing.is_empty() {
+                return Err(CompileError::NoChild(format!("not all of its fences stand, and they are required ({})", missing.join("; "))));
+            }
+        }
+        Ok(child)
+    }
+
     fn start(&self) -> Result<Warm, CompileError> {
         let failed = |why: &str| CompileError::NoChild(format!("{}: {why}", self.inner.config.program.display()));
         let mut process = Command::new(&self.inner.config.program)
             .args(&self.inner.config.args)
             .env_clear()
             .current_dir("/")
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -133,11 +168,18 @@ impl Compiler {
             .map_err(|error| failed(&error.to_string()))?;
         let input = process.stdin.take().ok_or_else(|| failed("no standard input"))?;
         let output = process.stdout.take().ok_or_else(|| failed("no standard output"))?;
-        Ok(Warm { _process: process, input, output, asked: 0 })
+        Ok(Warm { process, input, output, asked: 0 })
     }
 }
 
 impl Warm {
+    /// Asked of a child that has not seen any code yet, and is believed therefore.
+    async fn fences(&mut self, timeout: Duration) -> Result<Vec<Fence>, CompileError> {
+        let asked = tokio::time::timeout(timeout, self.exchange(&fences_question())).await;
+        let answer = asked.ok().and_then(Result::ok).and_then(|(_, payload)| fences_answer(&payload));
+        answer.ok_or_else(|| CompileError::NoChild("it ended before it answered".to_owned()))
+    }
+
     async fn exchange(&mut self, question: &[u8]) -> std::io::Result<(u8, Vec<u8>)> {
         self.asked += 1;
         let length = u32::try_from(question.len()).map_err(std::io::Error::other)?;

@@ -6,8 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+/// CPU time after which a slice gives way, in microseconds.
+const SLICE_US: u64 = 1_000;
+
+/// What a tick of the clock means to the slice in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    /// The turn has used up its allowance.
+    Exceeded,
+    /// The slice has had its time.
+    Used,
+    /// It has not: others had the processor.
+    Waited,
+}
+
 /// CPU time of this thread so far, in microseconds.
-fn thread_us() -> u64 {
+pub(crate) fn thread_us() -> u64 {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     t.tv_sec as u64 * 1_000_000 + t.tv_nsec as u64 / 1_000
 }
@@ -32,11 +46,6 @@ impl Default for Cpu {
 }
 
 impl Cpu {
-    /// Lifts the limit until the next turn begins.
-    pub(crate) fn end(&self) {
-        self.allowance_us.store(u64::MAX, Ordering::Relaxed);
-    }
-
     /// Begins a turn that may use `allowance_us`.
     pub(crate) fn begin(&self, allowance_us: u64) {
         self.used_us.store(0, Ordering::Relaxed);
@@ -48,10 +57,15 @@ impl Cpu {
         self.used_us.load(Ordering::Relaxed)
     }
 
-    /// Called within a slice: is the allowance used up?
-    pub(crate) fn exceeded(&self) -> bool {
+    /// Called within a slice when a tick of the clock has passed.
+    pub(crate) fn tick(&self) -> Tick {
         let slice = thread_us().saturating_sub(self.slice_from_us.load(Ordering::Relaxed));
-        self.used_us() + slice >= self.allowance_us.load(Ordering::Relaxed)
+        match () {
+            () if self.used_us() + slice >= self.allowance_us.load(Ordering::Relaxed) => Tick::Exceeded,
+            // The thread was not running for most of the tick. A turn is not long because its machine is busy.
+            () if slice < SLICE_US => Tick::Waited,
+            () => Tick::Used,
+        }
     }
 }
 

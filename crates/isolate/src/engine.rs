@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::cpu;
+
 /// Length of a time slice. A turn that is still running after its first slices moves to the threads for long turns.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -58,6 +60,8 @@ struct Inner {
     config: EngineConfig,
     live: Arc<Semaphore>,
     long_turns: Option<tokio::runtime::Runtime>,
+    /// Places for blocking work.
+    blocking: Arc<Semaphore>,
     stop_clock: Arc<AtomicBool>,
 }
 
@@ -137,7 +141,8 @@ impl Engine {
         let stop_clock = Arc::new(AtomicBool::new(false));
         start_clock(wasmtime.weak(), stop_clock.clone()).map_err(EngineError::Threads)?;
         let live = Arc::new(Semaphore::new(config.isolates_max as usize));
-        let inner = Inner { wasmtime, config, live, long_turns: Some(long_turns), stop_clock };
+        let blocking = Arc::new(Semaphore::new(threads));
+        let inner = Inner { wasmtime, config, live, long_turns: Some(long_turns), blocking, stop_clock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -156,9 +161,12 @@ impl Engine {
         self.inner.live.available_permits()
     }
 
-    /// A place for one live isolate; waits while all are taken.
-    pub(crate) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        self.inner.live.clone().acquire_owned().await.ok()
+    /// A place for one live isolate; waits up to `most` while all are taken.
+    pub(crate) async fn slot(&self, most: Duration) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = self.inner.live.clone().try_acquire_owned() {
+            return Some(slot);
+        }
+        tokio::time::timeout(most, self.inner.live.clone().acquire_owned()).await.ok()?.ok()
     }
 
     /// Continues a long turn on the threads made for it. Dropping the result drops the turn.
@@ -173,9 +181,17 @@ impl Engine {
         (&mut task.0).await.ok()
     }
 
-    /// Runs blocking work (a slow key derivation) off the threads that answer requests.
-    pub(crate) async fn run_blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        self.inner.long_turns.as_ref()?.spawn_blocking(work).await.ok()
+    /// Runs blocking work (a slow key derivation) off the threads that answer requests, on as many threads as there are for
+    /// long turns. Returns the CPU time it took as well, in microseconds.
+    pub(crate) async fn run_blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<(T, u64)> {
+        let place = self.inner.blocking.clone().acquire_owned().await.ok()?;
+        let timed = move || {
+            let from = cpu::thread_us();
+            let done = work();
+            drop(place);
+            (done, cpu::thread_us().saturating_sub(from))
+        };
+        self.inner.long_turns.as_ref()?.spawn_blocking(timed).await.ok()
     }
 }
 

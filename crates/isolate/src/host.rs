@@ -73,9 +73,23 @@ impl Tables {
     /// Most incremental digests of one isolate; up to 500 bytes each.
     pub const MAX_HASHES: usize = 1024;
 
-    /// Host memory in use, roughly, in bytes: to be counted against the isolate's memory limit.
+    const DECODER_BYTES: usize = 256;
+    const HASH_BYTES: usize = 512;
+
+    /// Host memory in use, roughly, in bytes: counted against the isolate's memory limit.
     pub fn bytes(&self) -> usize {
-        self.decoders.map.len() * 256 + self.hashes.map.len() * 512 + self.codecs.map.values().map(compression::Codec::bytes).sum::<usize>()
+        let codecs: usize = self.codecs.map.values().map(compression::Codec::bytes).sum();
+        self.decoders.map.len() * Self::DECODER_BYTES + self.hashes.map.len() * Self::HASH_BYTES + codecs
+    }
+
+    /// What an operation may add to [`Tables::bytes`].
+    pub fn cost(op: &str) -> usize {
+        match op {
+            "zip.open" => compression::BYTES_MAX,
+            "hash.open" | "hash.copy" => Self::HASH_BYTES,
+            "text.decode" => Self::DECODER_BYTES,
+            _ => 0,
+        }
     }
 }
 
@@ -182,6 +196,50 @@ pub fn heavy_call(op: &str, values: &[Wire<'_>]) -> Option<Result<WireOut>> {
 fn guarded(f: impl FnOnce() -> Option<Result<WireOut>>) -> Option<Result<WireOut>> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Some(Err(HostError::operation("the operation failed on these arguments"))))
 }
+
+/// Every operation that is answered here, for the tests that feed them garbage.
+#[cfg(test)]
+pub(crate) const OPERATIONS: &[&str] = &[
+    "url.parse",
+    "url.set",
+    "url.domainToASCII",
+    "url.domainToUnicode",
+    "text.label",
+    "text.decode",
+    "text.drop",
+    "zip.open",
+    "zip.push",
+    "zip.drop",
+    "random",
+    "hash.open",
+    "hash.push",
+    "hash.finish",
+    "hash.copy",
+    "hash.drop",
+    "crypto.digest",
+    "crypto.hmac",
+    "crypto.equal",
+    "crypto.hkdf",
+    "crypto.pbkdf2",
+    "crypto.aes.encrypt",
+    "crypto.aes.decrypt",
+    "crypto.aes.wrap",
+    "crypto.aes.unwrap",
+    "crypto.ec.generate",
+    "crypto.ec.import",
+    "crypto.ec.export",
+    "crypto.ec.sign",
+    "crypto.ec.verify",
+    "crypto.ec.derive",
+    "crypto.rsa.import",
+    "crypto.rsa.integers",
+    "crypto.rsa.verify",
+    "crypto.rsa.encrypt",
+    "crypto.heavy.pbkdf2",
+    "crypto.heavy.scrypt",
+    "crypto.heavy.rsaSign",
+    "crypto.heavy.rsaDecrypt",
+];
 
 #[cfg(test)]
 mod tests;

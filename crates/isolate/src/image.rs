@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-
+use sha2::{Digest, Sha256};
 use wasmtime::{InstancePre, Linker, Module, Store};
 
 use crate::engine::Engine;
@@ -33,6 +33,15 @@ pub enum ImageError {
     #[error("cannot use the cache folder {path}")]
     Cache {
         /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of another image cannot be read.
+    #[error("cannot read the image {path}")]
+    File {
+        /// The file.
         path: PathBuf,
         /// Why.
         #[source]
@@ -74,7 +83,14 @@ impl Image {
         Self::from_wasm(engine, WASM, IMAGE_HASH, cache)
     }
 
-    /// Loads another image than the one of this build; `hash` names it in snapshots and in the cache.
+    /// Loads another image than the one of this build, so that work on the guest needs no new binary.
+    pub fn load_file(engine: &Engine, file: &Path, cache: Option<&Path>) -> Result<Self, ImageError> {
+        let wasm = std::fs::read(file).map_err(|source| ImageError::File { path: file.to_owned(), source })?;
+        let hash: String = Sha256::digest(&wasm).iter().map(|b| format!("{b:02x}")).collect();
+        Self::from_wasm(engine, &wasm, &hash, cache)
+    }
+
+    /// Loads an image from its module; `hash` names it in snapshots and in the cache.
     pub fn from_wasm(engine: &Engine, wasm: &[u8], hash: &str, cache: Option<&Path>) -> Result<Self, ImageError> {
         let module = match cache {
             Some(folder) => cached(engine, wasm, hash, folder)?,
@@ -116,7 +132,7 @@ impl Image {
         let recycled = self.inner.clean.lock().pop();
         match recycled {
             Some(mut instance) => {
-                instance.adopt(worker).await?;
+                instance.adopt(worker)?;
                 Ok(instance)
             }
             None => Ok(Box::new(Instance::new(self, worker).await?)),

@@ -7,18 +7,34 @@ use std::sync::Arc;
 
 use wasmtime::{Caller, Linker, Memory, ResourceLimiter, Store, TypedFunc, UpdateDeadline};
 
-use crate::cpu::{Cpu, Timed};
+use crate::cpu::{Cpu, Tick, Timed};
+use crate::held::Held;
 use crate::host::Tables;
 use crate::image::{Image, PAGE};
 use crate::isolate::Exports;
 use crate::ops;
 use crate::random;
 use crate::resources::Resources;
+use crate::snapshot::Delta;
 use crate::wire::{self, Wire, WireOut};
 use crate::worker::Worker;
 
-/// Size of the guest's buffer for small messages (`INBOX_SIZE` in guest.c).
-const INBOX_BYTES: usize = 2048;
+/// Where host and guest meet in the guest's memory (`mailbox` in guest.c): offsets from its address, in bytes.
+/// Everything there is the guest's to forge: what is read is a claim about itself and is checked before it is followed.
+struct Mailbox;
+
+impl Mailbox {
+    /// A message of up to this size may be written at the start without asking for memory first.
+    const INBOX_BYTES: usize = 2048;
+    /// New randomness, taken when the next turn begins (`u64`).
+    const SEED: usize = Self::INBOX_BYTES;
+    /// Operations of the polling intervals that have ended (`u64`).
+    const OPERATIONS: usize = Self::SEED + 8;
+    /// Address of the countdown of the interval in progress (`u32`), which is an `i32`.
+    const COUNTDOWN: usize = Self::OPERATIONS + 8;
+    /// Where the countdown starts (`u32`).
+    const INTERVAL: usize = Self::COUNTDOWN + 4;
+}
 
 /// Private pages above which an instance is dropped instead of cleaned: a tenant that used much would leave that much
 /// resident in an idle slot.
@@ -32,6 +48,9 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
 /// Effects that one turn may ask for. A flood is refused with an error inside the guest.
 pub(crate) const EFFECTS_MAX: usize = 100_000;
+
+/// Log lines of one turn, in bytes.
+const LOG_BYTES_MAX: usize = 1 << 20;
 
 const WASI: &str = "wasi_snapshot_preview1";
 const WASI_NO_SUCH_CALL: i32 = 52;
@@ -55,16 +74,44 @@ pub(crate) enum Stop {
     Trap(String),
 }
 
+/// A turn that was cut off, and what is left of it.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pub(crate) stop: Stop,
+    pub(crate) used: Used,
+    /// What the guest had logged by then.
+    pub(crate) logs: Vec<Effect>,
+}
+
+/// What an instance has used: the CPU time of its last turn in microseconds, the rest since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) cpu_us: u64,
+    pub(crate) operations: u64,
+    pub(crate) host_calls: u64,
+    pub(crate) memory_peak: u64,
+}
+
 /// What host functions see.
 pub(crate) struct State {
     pub(crate) worker: Arc<Worker>,
     pub(crate) tables: Tables,
     pub(crate) resources: Resources,
-    pub(crate) effects: Vec<Effect>,
+    effects: Vec<Effect>,
+    /// Host memory of `effects`, in bytes.
+    effect_bytes: usize,
+    /// Bytes of log lines among them, and lines beyond the bound.
+    log_bytes: usize,
+    lines_dropped: u32,
+    /// What the host holds for the guest beyond this turn.
+    pub(crate) held: Held,
     /// Makes targets of what the guest passes by reference; absent where nobody could call back.
     pub(crate) exports: Option<Exports>,
     pub(crate) host_calls: u64,
-    pub(crate) memory_peak: usize,
+    /// Linear memory, in bytes.
+    memory: usize,
+    /// Most of linear memory and what the host held for the guest, together.
+    memory_peak: usize,
     memory_max: usize,
     /// Whether a turn was cut off: the instance may then be in any state.
     cut: bool,
@@ -81,14 +128,72 @@ impl State {
             resources: Resources::new(worker.limits.pending as usize),
             worker,
             effects: Vec::new(),
+            effect_bytes: 0,
+            log_bytes: 0,
+            lines_dropped: 0,
+            held: Held::default(),
             exports: None,
             host_calls: 0,
+            memory: 0,
             memory_peak: 0,
             cut: false,
             memory_exceeded: false,
             answer: Vec::new(),
             cpu: Arc::default(),
         }
+    }
+
+    /// Host memory in use for the guest, in bytes.
+    fn besides(&self) -> usize {
+        self.effect_bytes + self.held.now() + self.tables.bytes() + self.resources.bytes()
+    }
+
+    /// Whether the guest may have `n` more bytes of the host's memory; if so, they count for its peak.
+    pub(crate) fn room(&mut self, n: usize) -> bool {
+        let wanted = self.memory.saturating_add(self.besides()).saturating_add(n);
+        if wanted > self.memory_max {
+            return false;
+        }
+        self.memory_peak = self.memory_peak.max(wanted);
+        true
+    }
+
+    /// Takes up an effect of `bytes`; `false` when there are too many of them, or no room for it.
+    pub(crate) fn push(&mut self, effect: Effect, bytes: usize) -> bool {
+        if self.effects.len() >= EFFECTS_MAX || !self.room(bytes) {
+            return false;
+        }
+        self.effect_bytes += bytes;
+        self.effects.push(effect);
+        true
+    }
+
+    /// Takes up an effect that gives something back, for which there is always room.
+    pub(crate) fn push_unbounded(&mut self, effect: Effect) {
+        if self.effects.len() < EFFECTS_MAX {
+            self.effects.push(effect);
+        }
+    }
+
+    /// Takes up a log line; what is beyond the bound of one turn is dropped, for a log is not worth an error.
+    pub(crate) fn push_line(&mut self, line: Effect, bytes: usize) {
+        if self.log_bytes + bytes > LOG_BYTES_MAX || !self.push(line, bytes) {
+            self.lines_dropped = self.lines_dropped.saturating_add(1);
+            return;
+        }
+        self.log_bytes += bytes;
+    }
+
+    /// What the turn asked for.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        (self.effect_bytes, self.log_bytes) = (0, 0);
+        let mut effects = std::mem::take(&mut self.effects);
+        let dropped = std::mem::take(&mut self.lines_dropped);
+        if dropped > 0 {
+            let said = format!("{dropped} more lines were dropped: one turn may log {} KiB", LOG_BYTES_MAX >> 10);
+            effects.push(Effect::Do { op: "log", args: vec!["warn".into(), said.into()] });
+        }
+        effects
     }
 
     /// For an instance that never runs.
@@ -98,12 +203,13 @@ impl State {
 }
 
 impl ResourceLimiter for State {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > self.memory_max {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current);
+        if !self.room(more) {
             self.memory_exceeded = true;
             return Err(wasmtime::Error::msg("memory limit"));
         }
-        self.memory_peak = self.memory_peak.max(desired);
+        self.memory += more;
         Ok(true)
     }
 
@@ -170,9 +276,8 @@ pub(crate) struct Instance {
     memory: Memory,
     alloc: TypedFunc<u32, u32>,
     deliver: TypedFunc<(u32, u32, f64), f64>,
-    operations: TypedFunc<(), u64>,
-    reseed: TypedFunc<u64, ()>,
-    inbox: u32,
+    /// Address of the [`Mailbox`].
+    mailbox: u32,
     cpu: Arc<Cpu>,
 }
 
@@ -183,44 +288,53 @@ impl Instance {
         let cpu = state.cpu.clone();
         let mut store = Store::new(image.engine().wasmtime(), state);
         store.limiter(|state| state);
-        store.epoch_deadline_callback(|store| match store.data().cpu.exceeded() {
-            true => Ok(UpdateDeadline::Interrupt),
-            false => Ok(UpdateDeadline::Yield(1)),
+        store.epoch_deadline_callback(|store| {
+            Ok(match store.data().cpu.tick() {
+                Tick::Exceeded => UpdateDeadline::Interrupt,
+                Tick::Waited => UpdateDeadline::Continue(1),
+                Tick::Used => UpdateDeadline::Yield(1),
+            })
         });
         store.set_epoch_deadline(FIRST_SLICE_TICKS);
         let wasm = image.pre().instantiate_async(&mut store).await?;
         let missing = || wasmtime::Error::msg("the image exports no memory");
         let memory = wasm.get_memory(&mut store, "memory").ok_or_else(missing)?;
-        let inbox = wasm.get_typed_func::<(), u32>(&mut store, "inbox")?.call_async(&mut store, ()).await?;
+        let mailbox = wasm.get_typed_func::<(), u32>(&mut store, "mailbox")?.call_async(&mut store, ()).await?;
         let mut instance = Self {
             alloc: wasm.get_typed_func(&mut store, "alloc")?,
             deliver: wasm.get_typed_func(&mut store, "deliver")?,
-            operations: wasm.get_typed_func(&mut store, "ops")?,
-            reseed: wasm.get_typed_func(&mut store, "reseed")?,
             store,
             memory,
-            inbox,
+            mailbox,
             cpu,
         };
-        instance.reseed(random::seed()).await?;
+        instance.reseed(random::seed())?;
         Ok(instance)
     }
 
     /// Gives the guest new randomness: at the start, and for every fork.
-    pub(crate) async fn reseed(&mut self, seed: u64) -> wasmtime::Result<()> {
-        self.reseed.call_async(&mut self.store, seed).await
+    pub(crate) fn reseed(&mut self, seed: u64) -> wasmtime::Result<()> {
+        let at = self.mailbox as usize + Mailbox::SEED;
+        Ok(self.memory.write(&mut self.store, at, &seed.max(1).to_le_bytes())?)
     }
 
-    /// Engine operations executed so far.
-    pub(crate) async fn operations(&mut self) -> u64 {
-        self.cpu.end();
-        self.store.set_epoch_deadline(FIRST_SLICE_TICKS);
-        self.operations.call_async(&mut self.store, ()).await.unwrap_or(0)
+    fn peek<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.memory.data(&self.store).get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
     }
 
-    /// CPU time of the last turn in microseconds.
-    pub(crate) fn turn_cpu_us(&self) -> u64 {
-        self.cpu.used_us()
+    /// Engine operations executed so far, also within a turn that was cut off.
+    pub(crate) fn operations(&self) -> u64 {
+        let word = |offset| u32::from_le_bytes(self.peek(self.mailbox as usize + offset));
+        let ended = u64::from_le_bytes(self.peek(self.mailbox as usize + Mailbox::OPERATIONS));
+        let left = u32::from_le_bytes(self.peek(word(Mailbox::COUNTDOWN) as usize));
+        ended.saturating_add(word(Mailbox::INTERVAL).saturating_sub(left).into())
+    }
+
+    /// What it has used until now, also when its turn was cut off.
+    pub(crate) fn used(&self) -> Used {
+        let state = self.store.data();
+        let (host_calls, memory_peak) = (state.host_calls, state.memory_peak as u64);
+        Used { cpu_us: self.cpu.used_us(), operations: self.operations(), host_calls, memory_peak }
     }
 
     /// What host functions see.
@@ -230,7 +344,7 @@ impl Instance {
 
     async fn run_turn(&mut self, event: &[u8], now_ms: f64) -> wasmtime::Result<f64> {
         let at = match event.len() {
-            n if n <= INBOX_BYTES => self.inbox,
+            n if n <= Mailbox::INBOX_BYTES => self.mailbox,
             n => self.alloc.call_async(&mut self.store, n as u32).await?,
         };
         if at == 0 {
@@ -249,7 +363,7 @@ impl Instance {
         event: Vec<u8>,
         allowance_us: u64,
         now_ms: f64,
-    ) -> Result<(Box<Self>, f64), (Stop, u64)> {
+    ) -> Result<(Box<Self>, f64), Stopped> {
         let cpu = self.cpu.clone();
         cpu.begin(allowance_us);
         self.store.set_epoch_deadline(FIRST_SLICE_TICKS);
@@ -265,8 +379,16 @@ impl Instance {
         };
         match ended {
             Some((instance, Ok(timer))) => Ok((instance, timer)),
-            Some((mut instance, Err(e))) => Err((instance.stop(&e), cpu.used_us())),
-            None => Err((Stop::Trap("the engine has shut down".into()), cpu.used_us())),
+            Some((mut instance, Err(e))) => {
+                let stop = instance.stop(&e);
+                let mut logs = instance.state().take_effects();
+                logs.retain(|effect| matches!(effect, Effect::Do { op: "log" | "exception", .. }));
+                Err(Stopped { stop, used: instance.used(), logs })
+            }
+            None => {
+                let used = Used { cpu_us: cpu.used_us(), ..Used::default() };
+                Err(Stopped { stop: Stop::Trap("the engine has shut down".into()), used, logs: Vec::new() })
+            }
         }
     }
 
@@ -290,22 +412,18 @@ impl Instance {
         known.unwrap_or_else(|| (0..(len / PAGE) as u32).collect())
     }
 
-    /// Pages that differ from the image: their indexes and contents, and the size of the memory in bytes.
-    pub(crate) fn dirty_pages(&mut self, image: &Image) -> (Vec<u32>, Vec<u8>, usize) {
+    /// What differs from the image, and the size of the memory in bytes.
+    pub(crate) fn delta(&mut self, image: &Image) -> (Delta, usize) {
         let candidates = self.candidates(image);
-        let pristine = image.pristine();
-        let memory = self.memory.data(&self.store);
-        let mut indexes = Vec::with_capacity(candidates.len());
-        let mut contents = Vec::with_capacity(candidates.len() * PAGE);
+        let pristine = image.pristine().as_chunks::<PAGE>().0;
+        let memory = self.memory.data(&self.store).as_chunks::<PAGE>().0;
+        let mut delta = Delta::default();
         for i in candidates {
-            let range = i as usize * PAGE..(i as usize + 1) * PAGE;
-            let page = &memory[range.clone()];
-            if page != pristine.get(range).unwrap_or(&[0; PAGE]) {
-                indexes.push(i);
-                contents.extend_from_slice(page);
+            if let Some(page) = memory.get(i as usize) {
+                delta.add(i, page, pristine.get(i as usize));
             }
         }
-        (indexes, contents, memory.len())
+        (delta, memory.len() * PAGE)
     }
 
     /// Makes the instance what it was before its first turn, for the next tenant: every page that differs from the
@@ -335,17 +453,17 @@ impl Instance {
     }
 
     /// Gives a cleaned instance to its next tenant.
-    pub(crate) async fn adopt(&mut self, worker: Arc<Worker>) -> wasmtime::Result<()> {
+    pub(crate) fn adopt(&mut self, worker: Arc<Worker>) -> wasmtime::Result<()> {
         let mut state = State::new(worker);
         let size = self.memory.data_size(&self.store);
-        if size > state.memory_max {
+        state.memory = size;
+        if !state.room(0) {
             return Err(wasmtime::Error::msg("the memory limit is below the size of the image"));
         }
-        state.memory_peak = size;
         self.cpu = state.cpu.clone();
         *self.store.data_mut() = state;
         self.store.set_epoch_deadline(FIRST_SLICE_TICKS);
-        self.reseed(random::seed()).await
+        self.reseed(random::seed())
     }
 
     /// Whether every byte is as in the image (for tests of `clean`).
@@ -354,8 +472,8 @@ impl Instance {
         self.memory.data(&self.store) == image.pristine()
     }
 
-    /// Puts pages back that `dirty_pages` took. `false` if they do not fit.
-    pub(crate) async fn restore(&mut self, indexes: &[u32], contents: &[u8], size: usize) -> bool {
+    /// Makes a fresh instance what `delta` was taken from. `false` if that does not fit.
+    pub(crate) async fn restore(&mut self, delta: &Delta, size: usize) -> bool {
         let have = self.memory.data_size(&self.store);
         if size > have {
             let more = (size - have).div_ceil(1 << 16) as u64;
@@ -363,13 +481,7 @@ impl Instance {
                 return false;
             }
         }
-        let memory = self.memory.data_mut(&mut self.store);
-        for (index, page) in indexes.iter().zip(contents.chunks_exact(PAGE)) {
-            let at = *index as usize * PAGE;
-            let Some(target) = memory.get_mut(at..at + PAGE) else { return false };
-            target.copy_from_slice(page);
-        }
-        true
+        delta.apply(self.memory.data_mut(&mut self.store))
     }
 }
 
@@ -406,11 +518,16 @@ mod tests {
         let worker = Arc::new(Worker::new(code));
         let instance = image.instance(worker.clone()).await.unwrap();
         let load = event("load", vec!["main.js".into(), Wire::Array(vec![]), Wire::Null]);
-        let (mut instance, _) = instance.turn(&image, load, 1_000_000, 0.0).await.map_err(|(stop, _)| stop).unwrap();
+        let (mut instance, _) = instance.turn(&image, load, 1_000_000, 0.0).await.map_err(|stopped| stopped.stop).unwrap();
         assert!(!instance.is_pristine(&image));
+        let (address, len) = (instance.memory.data_ptr(&instance.store) as usize, instance.memory.data_size(&instance.store));
+        if let Some([scanned, listed]) = image.pagemap().both(address, len) {
+            assert!(listed.len() > 10);
+            assert_eq!(scanned, listed);
+        }
         assert!(instance.clean(&image));
         assert!(instance.is_pristine(&image));
-        instance.adopt(worker).await.unwrap();
-        assert!(instance.state().effects.is_empty());
+        instance.adopt(worker).unwrap();
+        assert!(instance.state().take_effects().is_empty());
     }
 }

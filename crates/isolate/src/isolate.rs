@@ -10,15 +10,17 @@ mod task;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::chain::Chain;
 use crate::image::Image;
 use crate::limits::LimitsAsked;
 use crate::outcome::{Outcome, Report};
 use crate::snapshot::{Snapshot, SnapshotError};
-use crate::target::{BoxFuture, CallError, Request, Response, RpcMessage, Target};
+use crate::target::{BoxFuture, CallError, IsolateId, Request, Response, RpcMessage, Target};
 use crate::worker::Worker;
 
 /// Calls an isolate may have in flight. More are refused at once, so the command queue stays bounded too.
@@ -65,6 +67,29 @@ pub enum Event {
     },
 }
 
+impl Input {
+    /// The kind of event, for reports.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "fetch",
+            Self::Event(Event::Scheduled { .. }) => "scheduled",
+            Self::Event(Event::Test) => "test",
+            Self::Event(Event::Tail { .. }) => "tail",
+            Self::Event(Event::Run { .. }) => "run",
+            Self::Rpc { .. } => "rpc",
+        }
+    }
+
+    /// The calls that led to it.
+    fn chain(&self) -> Chain {
+        match self {
+            Self::Request(request) => request.chain.clone(),
+            Self::Rpc { message, .. } => message.chain.clone(),
+            Self::Event(_) => Chain::default(),
+        }
+    }
+}
+
 enum Reply {
     Response(oneshot::Sender<Result<Response, Outcome>>),
     Message(oneshot::Sender<Result<RpcMessage, Outcome>>),
@@ -85,6 +110,7 @@ enum Input {
 enum Command {
     Call {
         id: u32,
+        arrived: Instant,
         entry: Entry,
         input: Input,
         reply: Reply,
@@ -92,16 +118,20 @@ enum Command {
     },
     /// The caller of that call has gone.
     Cancel(u32),
-    /// Nobody outside holds that export any more.
+    /// Nobody holds that export any more.
     Release(u32),
+    /// Somebody gave an export back.
+    Returned,
     Snapshot(oneshot::Sender<Result<Snapshot, SnapshotError>>),
     /// Answered once the isolate serves.
     Ready(oneshot::Sender<Result<(), Outcome>>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     in_flight: AtomicU32,
+    /// Objects of the guest that others hold and may call.
+    objects_lent: AtomicU32,
     last_call: AtomicU32,
     memory_bytes: AtomicU64,
 }
@@ -144,12 +174,13 @@ impl Isolate {
     /// Wakes a snapshot. The worker supplies bindings and limits; its code is in the snapshot already.
     pub fn wake(image: &Image, worker: Arc<Worker>, snapshot: Snapshot) -> Result<Self, SnapshotError> {
         snapshot.check(image)?;
+        snapshot.check_limits(&worker.limits)?;
         Ok(Self::spawn(image, worker, Some(snapshot)))
     }
 
     fn spawn(image: &Image, worker: Arc<Worker>, snapshot: Option<Snapshot>) -> Self {
         let (tx, rx) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { in_flight: AtomicU32::new(0), last_call: AtomicU32::new(0), memory_bytes: AtomicU64::new(0) });
+        let shared = Arc::new(Shared::default());
         let (alive, gone) = watch::channel(());
         let exports = Exports { tx: tx.downgrade(), shared: shared.clone(), gone: gone.clone() };
         let task = task::Task::new(image.clone(), worker, rx, exports, shared.clone());
@@ -169,7 +200,7 @@ impl Isolate {
         let _ = gone.changed().await;
     }
 
-    /// Waits until it has started, or woken, and run its first turn.
+    /// Waits until it has started, or woken, and run its first turn; the worker's wall limit ends that at the latest.
     pub async fn ready(&self) -> Result<(), Outcome> {
         let (tx, rx) = oneshot::channel();
         self.tx.send(Command::Ready(tx)).map_err(|_| ended())?;
@@ -181,7 +212,7 @@ impl Isolate {
         self.shared.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Size of its linear memory after the last turn, in bytes.
+    /// Most memory it has used, what the host holds for it included, as of its last turn, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.shared.memory_bytes.load(Ordering::Relaxed)
     }
@@ -192,12 +223,13 @@ impl Isolate {
     }
 
     fn send(&self, entry: Entry, input: Input, reply: Reply, report: Option<oneshot::Sender<Report>>) -> Result<CancelOnDrop<'_>, Outcome> {
+        input.chain().enter()?;
         if self.shared.in_flight.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             return Err(Outcome::Cancelled("the isolate has too many calls in flight".into()));
         }
         let id = self.shared.last_call.fetch_add(1, Ordering::Relaxed) % (i32::MAX as u32) + 1;
-        let call = Command::Call { id, entry, input, reply, report };
+        let call = Command::Call { id, arrived: Instant::now(), entry, input, reply, report };
         if self.tx.send(call).is_err() {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             return Err(ended());
@@ -255,7 +287,8 @@ impl Isolate {
 
     /// A target for one of its entrypoints, for other isolates to call.
     pub fn entrypoint(&self, entry: Entry) -> Arc<dyn Target> {
-        Arc::new(Entrypoint { isolate: self.clone(), entry })
+        let exports = Exports { tx: self.tx.downgrade(), shared: self.shared.clone(), gone: self.gone.clone() };
+        Lent::target(self.clone(), Arc::new(Inside { exports, place: Place::Entrypoint(entry) }))
     }
 }
 
@@ -263,31 +296,7 @@ fn ended() -> Outcome {
     Outcome::Cancelled("the isolate has ended".into())
 }
 
-#[derive(Debug)]
-struct Entrypoint {
-    isolate: Isolate,
-    entry: Entry,
-}
-
-impl Target for Entrypoint {
-    fn fetch(&self, request: Request) -> BoxFuture<Result<Response, CallError>> {
-        let (isolate, entry) = (self.isolate.clone(), self.entry.clone());
-        Box::pin(async move { isolate.fetch(entry, request).await.map_err(CallError::Ended) })
-    }
-
-    fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
-        let (isolate, entry) = (self.isolate.clone(), self.entry.clone());
-        Box::pin(async move { isolate.rpc(entry, message).await.map_err(CallError::Ended) })
-    }
-
-    fn tail(&self, trace: String) -> BoxFuture<Result<(), CallError>> {
-        let (isolate, entry) = (self.isolate.clone(), self.entry.clone());
-        Box::pin(async move { isolate.event(entry, Event::Tail { trace }, None).await.map(drop).map_err(CallError::Ended) })
-    }
-}
-
-/// Makes targets of what a guest passes by reference. Each target keeps its isolate alive until it is dropped; this
-/// factory, which the isolate itself holds, does not.
+/// What makes targets of what a guest passes by reference. It is held by the isolate itself and does not keep it alive.
 #[derive(Clone)]
 pub(crate) struct Exports {
     tx: mpsc::WeakUnboundedSender<Command>,
@@ -295,47 +304,163 @@ pub(crate) struct Exports {
     gone: watch::Receiver<()>,
 }
 
+impl std::fmt::Debug for Exports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exports").finish_non_exhaustive()
+    }
+}
+
 impl Exports {
     fn isolate(&self) -> Option<Isolate> {
         Some(Isolate { tx: self.tx.upgrade()?, shared: self.shared.clone(), gone: self.gone.clone() })
     }
 
-    /// Handles that exist outside of the isolate.
-    fn handles(&self) -> usize {
-        self.tx.strong_count()
+    /// Names the isolate among those alive.
+    pub(crate) fn id(&self) -> IsolateId {
+        IsolateId(Arc::as_ptr(&self.shared) as usize)
     }
 
-    /// A target for the guest's export `id`; `None` when the isolate is ending.
-    pub(crate) fn target(&self, id: u32) -> Option<Arc<dyn Target>> {
-        Some(Arc::new(Export { isolate: self.isolate()?, id }))
+    /// Whether somebody may still call an object of the guest.
+    fn any_lent(&self) -> bool {
+        self.shared.objects_lent.load(Ordering::Relaxed) > 0
+    }
+
+    /// A target for the guest's export `id`.
+    pub(crate) fn target(&self, id: u32) -> Arc<dyn Target> {
+        Arc::new(Own(Arc::new(Inside { exports: self.clone(), place: Place::Object(id) })))
     }
 
     /// A target for an entrypoint of the isolate itself.
-    pub(crate) fn entrypoint(&self, entry: Entry) -> Option<Arc<dyn Target>> {
-        Some(self.isolate()?.entrypoint(entry))
+    pub(crate) fn entrypoint(&self, entry: Entry) -> Arc<dyn Target> {
+        Arc::new(Own(Arc::new(Inside { exports: self.clone(), place: Place::Entrypoint(entry) })))
     }
+}
+
+/// What of an isolate is called.
+#[derive(Debug)]
+enum Place {
+    Entrypoint(Entry),
+    /// An object that the guest passed by reference, under the guest's number.
+    Object(u32),
 }
 
 #[derive(Debug)]
-struct Export {
-    isolate: Isolate,
-    id: u32,
+struct Inside {
+    exports: Exports,
+    place: Place,
 }
 
-impl Drop for Export {
+impl Drop for Inside {
     fn drop(&mut self) {
-        let _ = self.isolate.tx.send(Command::Release(self.id));
+        if let (Place::Object(id), Some(tx)) = (&self.place, self.exports.tx.upgrade()) {
+            let _ = tx.send(Command::Release(*id));
+        }
     }
 }
 
-impl Target for Export {
+impl Inside {
+    fn fetch(&self, isolate: Isolate, request: Request) -> BoxFuture<Result<Response, CallError>> {
+        let Place::Entrypoint(entry) = &self.place else {
+            return Box::pin(async { Err(CallError::Refused("a stub passed by reference has no fetch of its own".into())) });
+        };
+        let entry = entry.clone();
+        Box::pin(async move { isolate.fetch(entry, request).await.map_err(CallError::Ended) })
+    }
+
+    fn rpc(&self, isolate: Isolate, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
+        let (entry, object) = match &self.place {
+            Place::Entrypoint(entry) => (entry.clone(), None),
+            Place::Object(id) => (Entry::default(), Some(*id)),
+        };
+        Box::pin(async move { isolate.rpc_to(entry, object, message).await.map_err(CallError::Ended) })
+    }
+
+    fn tail(&self, isolate: Isolate, trace: String) -> BoxFuture<Result<(), CallError>> {
+        let Place::Entrypoint(entry) = &self.place else {
+            return Box::pin(async { Err(CallError::Refused("this target takes no traces".into())) });
+        };
+        let entry = entry.clone();
+        Box::pin(async move { isolate.event(entry, Event::Tail { trace }, None).await.map(drop).map_err(CallError::Ended) })
+    }
+}
+
+/// A target of an isolate in its own hands: were it to keep the isolate alive, a guest could keep its slot for ever.
+#[derive(Debug)]
+struct Own(Arc<Inside>);
+
+impl Own {
+    fn isolate(&self) -> Result<Isolate, CallError> {
+        self.0.exports.isolate().ok_or_else(|| CallError::Ended(ended()))
+    }
+}
+
+impl Target for Own {
     fn fetch(&self, request: Request) -> BoxFuture<Result<Response, CallError>> {
-        let _ = request;
-        Box::pin(async { Err(CallError::Refused("a stub passed by reference has no fetch of its own".into())) })
+        match self.isolate() {
+            Ok(isolate) => self.0.fetch(isolate, request),
+            Err(e) => Box::pin(async { Err(e) }),
+        }
     }
 
     fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
-        let (isolate, id) = (self.isolate.clone(), self.id);
-        Box::pin(async move { isolate.rpc_to(Entry::default(), Some(id), message).await.map_err(CallError::Ended) })
+        match self.isolate() {
+            Ok(isolate) => self.0.rpc(isolate, message),
+            Err(e) => Box::pin(async { Err(e) }),
+        }
+    }
+
+    fn tail(&self, trace: String) -> BoxFuture<Result<(), CallError>> {
+        match self.isolate() {
+            Ok(isolate) => self.0.tail(isolate, trace),
+            Err(e) => Box::pin(async { Err(e) }),
+        }
+    }
+
+    fn lent(&self) -> Option<Arc<dyn Target>> {
+        Some(Lent::target(self.0.exports.isolate()?, self.0.clone()))
+    }
+}
+
+/// The same in other hands: the isolate lives until it is dropped.
+#[derive(Debug)]
+struct Lent {
+    isolate: Isolate,
+    inside: Arc<Inside>,
+}
+
+impl Lent {
+    fn target(isolate: Isolate, inside: Arc<Inside>) -> Arc<dyn Target> {
+        if matches!(inside.place, Place::Object(_)) {
+            isolate.shared.objects_lent.fetch_add(1, Ordering::Relaxed);
+        }
+        Arc::new(Self { isolate, inside })
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if matches!(self.inside.place, Place::Object(_)) {
+            self.isolate.shared.objects_lent.fetch_sub(1, Ordering::Relaxed);
+            // The isolate looks whether anybody is left to answer its calls.
+            let _ = self.isolate.tx.send(Command::Returned);
+        }
+    }
+}
+
+impl Target for Lent {
+    fn fetch(&self, request: Request) -> BoxFuture<Result<Response, CallError>> {
+        self.inside.fetch(self.isolate.clone(), request)
+    }
+
+    fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
+        self.inside.rpc(self.isolate.clone(), message)
+    }
+
+    fn tail(&self, trace: String) -> BoxFuture<Result<(), CallError>> {
+        self.inside.tail(self.isolate.clone(), trace)
+    }
+
+    fn returned(&self, to: IsolateId) -> Option<Arc<dyn Target>> {
+        (self.inside.exports.id() == to).then(|| Arc::new(Own(self.inside.clone())) as Arc<dyn Target>)
     }
 }

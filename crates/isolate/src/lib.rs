@@ -6,8 +6,10 @@
 //! database (see `actor`), or a process boundary.
 
 mod body;
+mod chain;
 mod cpu;
 mod engine;
+mod held;
 pub mod host;
 mod image;
 mod instance;
@@ -28,6 +30,7 @@ pub mod wire;
 mod worker;
 
 pub use body::{Body, BodyError, BodyStream, BodyWriter};
+pub use chain::Chain;
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use image::{IMAGE_HASH, Image, ImageError};
 pub use isolate::{Entry, Event, Isolate};
@@ -35,6 +38,6 @@ pub use limits::{Limits, LimitsAsked};
 pub use loader::{JavaScriptOnly, Loader, Transform};
 pub use outcome::{Exception, Meter, Outcome, Report};
 pub use snapshot::{Snapshot, SnapshotError};
-pub use socket::{Socket, SocketMessage};
-pub use target::{BoxFuture, CallError, Request, Response, RpcMessage, Target};
+pub use socket::{Socket, SocketMessage, deliver};
+pub use target::{BoxFuture, CallError, IsolateId, Request, Response, RpcMessage, Target};
 pub use worker::{Binding, Code, Module, ModuleKind, Observer, Unobserved, Worker};

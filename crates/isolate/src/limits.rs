@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// CPU time of one call, in milliseconds. Exceeding it ends the isolate (it cannot be trusted to stop by itself).
+    /// CPU time of one call, in milliseconds. Exceeding it ends the isolate (it cannot be trusted to stop by itself). The start
+    /// of a worker may use as much, and so may, in each wall limit, what goes on when no call is in flight.
     pub cpu_ms: u32,
-    /// Wall time of one call from arrival until its response is complete, in milliseconds.
+    /// Wall time of one call from arrival until its response is complete, in milliseconds; of a worker's start as well.
     pub wall_ms: u32,
-    /// Linear memory of the isolate, image included, in MiB.
+    /// Memory of the isolate in MiB: linear memory, image included, and what the host holds for it.
     pub memory_mb: u32,
     /// Outgoing requests of one call (fetch, service stubs, sockets).
     pub subrequests: u32,
-    /// Bytes that one call may send out (response bodies, requests), in bytes.
+    /// Bytes that one call may send out (response bodies, results, messages, requests), in bytes.
     pub output_bytes: u64,
     /// Total size of a worker's modules, in bytes.
     pub code_bytes: u64,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::held::{Charge, Held};
 use crate::image::Image;
 use crate::isolate::{Entry, Isolate};
 use crate::limits::Limits;
@@ -34,12 +35,29 @@ impl Transform for JavaScriptOnly {
     }
 }
 
-/// A module that must be transformed before its worker can start: its name, `ts`, `tsx` or `jsx`, and its text.
-pub(crate) type Untransformed = (String, &'static str, String);
+/// Code of all workers that one loader holds, in bytes: named ones beyond it are let go, further ones refused.
+const CODE_BYTES_MAX: usize = 256 << 20;
+
+/// A module that must be transformed before its worker can start.
+pub(crate) struct Untransformed {
+    pub(crate) name: String,
+    /// `ts`, `tsx` or `jsx`.
+    pub(crate) kind: &'static str,
+    pub(crate) source: String,
+    pub(crate) charge: Charge,
+}
 
 #[derive(Debug, Default)]
 struct Cache {
     named: HashMap<String, (Arc<Loaded>, u64)>,
+}
+
+impl Cache {
+    /// A linear search: it happens once per start beyond the bound, next to which it is nothing.
+    fn forget_oldest(&mut self) -> bool {
+        let oldest = self.named.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
+        oldest.and_then(|name| self.named.remove(&name)).is_some()
+    }
 }
 
 /// One cache of loaded workers and the policy for them.
@@ -50,6 +68,8 @@ pub struct Loader {
     transform: Arc<dyn Transform>,
     cache: Mutex<Cache>,
     clock: AtomicU64,
+    /// Code, `env` and the like of the workers that are still referred to.
+    held: Held,
 }
 
 impl std::fmt::Debug for Loader {
@@ -62,11 +82,27 @@ impl Loader {
     /// A loader whose workers get at most `policy`, and which remembers at most `named_max` named ones.
     pub fn new(image: &Image, policy: Limits, named_max: usize, transform: Arc<dyn Transform>) -> Arc<Self> {
         let cache = Mutex::new(Cache::default());
-        Arc::new(Self { image: image.clone(), policy, named_max, transform, cache, clock: AtomicU64::new(0) })
+        Arc::new(Self { image: image.clone(), policy, named_max, transform, cache, clock: AtomicU64::new(0), held: Held::default() })
     }
 
     pub(crate) fn policy(&self) -> Limits {
         self.policy
+    }
+
+    /// The account for code.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Whether `n` more bytes of code may be held; named workers that were not used for long are let go for it.
+    pub(crate) fn room(&self, n: usize) -> bool {
+        let mut cache = self.cache.lock();
+        while self.held.now().saturating_add(n) > CODE_BYTES_MAX {
+            if !cache.forget_oldest() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Named workers remembered now.
@@ -86,9 +122,7 @@ impl Loader {
             return (loaded.clone(), false);
         }
         if cache.named.len() >= self.named_max {
-            // A linear search: it happens once per start beyond the bound, next to which it is nothing.
-            let oldest = cache.named.iter().min_by_key(|(_, (_, used))| *used).map(|(name, _)| name.clone());
-            oldest.map(|name| cache.named.remove(&name));
+            cache.forget_oldest();
         }
         let loaded = Loaded::new(self);
         cache.named.insert(name.to_owned(), (loaded.clone(), now));
@@ -144,11 +178,16 @@ impl Loaded {
         let loaded = self.clone();
         tokio::spawn(async move {
             let mut code = (*worker.code).clone();
-            for (name, kind, source) in untransformed {
+            for Untransformed { name, kind, source, charge } in untransformed {
                 match loaded.loader.transform.transform(name.clone(), kind, source).await {
-                    Ok(module) => drop(code.modules.insert(name, module)),
+                    Ok(module) => {
+                        let (content, source_map) = (loaded.loader.held.bytes(module.content), module.source_map);
+                        let source_map = source_map.map(|map| loaded.loader.held.bytes(map));
+                        code.modules.insert(name, Module { content, source_map, ..module });
+                    }
                     Err(why) => return loaded.fail(why),
                 }
+                drop(charge);
             }
             worker.code = Arc::new(code);
             loaded.code.send_replace(Code::Ready(Arc::new(worker)));

@@ -72,15 +72,15 @@ impl Outcome {
 /// What a call used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Meter {
-    /// CPU time in microseconds, of the threads that ran the guest.
+    /// CPU time in microseconds, of the threads that ran the guest and its slow cryptography.
     pub cpu_us: u64,
     /// From arrival until everything the call started had ended, in microseconds.
     pub wall_us: u64,
-    /// Largest linear memory of the isolate so far, in bytes.
+    /// Most memory of the isolate so far, in bytes: its linear memory and what the host held for it.
     pub memory_peak_bytes: u64,
-    /// Bytes that came in: request bodies and answers of outgoing requests.
+    /// Bytes that came in: request bodies, messages, and answers of outgoing requests.
     pub bytes_in: u64,
-    /// Bytes that went out: response bodies and outgoing requests.
+    /// Bytes that went out: response bodies, results, messages and outgoing requests. What was refused did not.
     pub bytes_out: u64,
     /// Host calls made.
     pub host_calls: u64,

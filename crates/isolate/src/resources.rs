@@ -14,6 +14,9 @@ use crate::target::Target;
 /// Channels an isolate may hold; each is a reference to something outside.
 const CHANNELS_MAX: usize = 65_536;
 
+/// What a stream that nobody reads holds of what the network has sent, in bytes.
+const READER_BYTES: usize = 32 << 10;
+
 /// A stream being read. Reads are operations in flight, hence the lock; its waiters are served in order.
 pub(crate) type SharedReader = Arc<Mutex<Option<BodyStream>>>;
 /// A stream being written; `None` once closed.
@@ -47,6 +50,11 @@ impl Resources {
             loaders: HashMap::new(),
             loaded: HashMap::new(),
         }
+    }
+
+    /// Host memory of streams that wait to be read, in bytes: how much each holds is up to its writer, so an estimate.
+    pub(crate) fn bytes(&self) -> usize {
+        self.readers.len() * READER_BYTES
     }
 
     fn number(&mut self) -> u32 {
@@ -179,8 +187,10 @@ impl Resources {
         self.loaded.remove(&n);
     }
 
+    /// A target that the guest gives away.
     pub(crate) fn take_channel(&mut self, n: u32) -> Option<Arc<dyn Target>> {
-        self.channels.remove(&n)
+        let target = self.channels.remove(&n)?;
+        Some(target.lent().unwrap_or(target))
     }
 
     pub(crate) fn drop_channel(&mut self, n: u32) {

@@ -10,8 +10,8 @@ const MESSAGES_AHEAD: usize = 256;
 /// What travels on a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SocketMessage {
-    /// Text.
-    Text(String),
+    /// Text, as UTF-8.
+    Text(Bytes),
     /// Bytes.
     Binary(Bytes),
     /// The closing handshake; 1005 means that no code was given.
@@ -29,6 +29,20 @@ pub struct Socket {
     pub rx: mpsc::Receiver<SocketMessage>,
     /// Subprotocol agreed on, or empty.
     pub protocol: String,
+}
+
+/// Delivers a message from outside; `false` when the isolate no longer listens. Waits while many or large messages are ahead of it:
+/// a message takes as many places as it has KiB, so that what a client sends ahead stays within some 16 MiB, or one message.
+pub async fn deliver(to: &mpsc::Sender<SocketMessage>, message: SocketMessage) -> bool {
+    let size = match &message {
+        SocketMessage::Text(bytes) | SocketMessage::Binary(bytes) => bytes.len(),
+        SocketMessage::Close(..) | SocketMessage::Error(_) => 0,
+    };
+    let places = (size >> 10).clamp(1, MESSAGES_AHEAD);
+    match to.reserve_many(places).await {
+        Ok(mut places) => places.next().map(|place| place.send(message)).is_some(),
+        Err(_) => false,
+    }
 }
 
 impl Socket {

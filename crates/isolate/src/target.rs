@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::body::Body;
+use crate::chain::Chain;
 use crate::outcome::Outcome;
 use crate::socket::Socket;
 
@@ -32,6 +33,8 @@ pub struct Request {
     pub redirect: String,
     /// The `cf` object as JSON, or empty.
     pub cf: String,
+    /// The calls that led to it.
+    pub chain: Chain,
 }
 
 /// A response.
@@ -60,7 +63,13 @@ pub struct RpcMessage {
     pub bytes: Bytes,
     /// Targets by the index used in `bytes`.
     pub targets: Vec<Arc<dyn Target>>,
+    /// The calls that led to it; nothing in an answer.
+    pub chain: Chain,
 }
+
+/// Names an isolate among those alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IsolateId(pub(crate) usize);
 
 /// Why a call to a target failed, as the calling guest shall see it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -85,6 +94,18 @@ pub trait Target: Send + Sync + Debug {
     fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
         let _ = message;
         Box::pin(async { Err(CallError::Refused("this target answers fetch only".into())) })
+    }
+
+    /// The same target for other hands than those of the isolate that it leads to; absent where that makes no difference. It
+    /// then keeps its isolate alive.
+    fn lent(&self) -> Option<Arc<dyn Target>> {
+        None
+    }
+
+    /// The reverse of [`Target::lent`], when a target comes back `to` the isolate that it leads to.
+    fn returned(&self, to: IsolateId) -> Option<Arc<dyn Target>> {
+        let _ = to;
+        None
     }
 
     /// Traces (a JSON array of events) of a worker that this one is a tail of.

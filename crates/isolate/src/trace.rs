@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::outcome::{Exception, Report};
 use crate::target::Target;
@@ -11,6 +12,13 @@ use crate::worker::Observer;
 
 /// Log lines kept for one trace; the rest is counted as truncated.
 const LOGS_MAX: usize = 256;
+
+/// Bytes of log lines and exceptions kept for one trace; the rest is counted as truncated.
+const BYTES_MAX: usize = 256 << 10;
+
+/// Traces of one worker that its tails have not taken yet. Further ones are lost: a tail that is slow must not make the host keep
+/// what a worker writes.
+const UNDELIVERED_MAX: usize = 64;
 
 /// Where traces go.
 pub(crate) struct Tails(pub(crate) Vec<Arc<dyn Target>>);
@@ -25,6 +33,20 @@ struct Trace {
     truncated: bool,
     logs: Vec<Log>,
     exceptions: Vec<Exception>,
+    #[serde(skip)]
+    bytes: usize,
+}
+
+impl Trace {
+    /// Whether an entry of that size still fits.
+    fn takes(&mut self, bytes: usize) -> bool {
+        let fits = self.logs.len() + self.exceptions.len() < LOGS_MAX && self.bytes + bytes <= BYTES_MAX;
+        match fits {
+            true => self.bytes += bytes,
+            false => self.truncated = true,
+        }
+        fits
+    }
 }
 
 #[derive(Serialize)]
@@ -37,22 +59,37 @@ struct Tailed {
     next: Arc<dyn Observer>,
     tails: Tails,
     trace: Mutex<Trace>,
+    undelivered: Arc<Semaphore>,
 }
 
 /// An observer that also sends traces, if there is anyone to send them to.
 pub(crate) fn observed(next: Arc<dyn Observer>, tails: Tails) -> Arc<dyn Observer> {
     match tails.0.is_empty() {
         true => next,
-        false => Arc::new(Tailed { next, tails, trace: Mutex::default() }),
+        false => Arc::new(Tailed { next, tails, trace: Mutex::default(), undelivered: Arc::new(Semaphore::new(UNDELIVERED_MAX)) }),
+    }
+}
+
+impl Tailed {
+    fn send(&self, trace: &Trace) {
+        let json = serde_json::to_string(&[trace]).unwrap_or_else(|_| "[]".into());
+        for tail in &self.tails.0 {
+            let Ok(place) = self.undelivered.clone().try_acquire_owned() else { return };
+            let told = tail.tail(json.clone());
+            // A tail that fails or hangs is its own affair; its wall limit ends it.
+            tokio::spawn(async move {
+                let _ = told.await;
+                drop(place);
+            });
+        }
     }
 }
 
 impl Observer for Tailed {
     fn log(&self, level: &str, text: &str) {
         let mut trace = self.trace.lock();
-        match trace.logs.len() < LOGS_MAX {
-            true => trace.logs.push(Log { level: level.into(), message: vec![text.into()] }),
-            false => trace.truncated = true,
+        if trace.takes(level.len() + text.len()) {
+            trace.logs.push(Log { level: level.into(), message: vec![text.into()] });
         }
         drop(trace);
         self.next.log(level, text);
@@ -60,7 +97,7 @@ impl Observer for Tailed {
 
     fn exception(&self, exception: &Exception) {
         let mut trace = self.trace.lock();
-        if trace.exceptions.len() < LOGS_MAX {
+        if trace.takes(exception.name.len() + exception.message.len() + exception.stack.len()) {
             trace.exceptions.push(exception.clone());
         }
         drop(trace);
@@ -76,10 +113,9 @@ impl Observer for Tailed {
         if let crate::outcome::Outcome::Exception(e) = &report.outcome {
             trace.exceptions.push(e.clone());
         }
-        let json = serde_json::to_string(&[trace]).unwrap_or_else(|_| "[]".into());
-        for tail in &self.tails.0 {
-            // A tail that fails or hangs is its own affair; its wall limit ends it.
-            tokio::spawn(tail.tail(json.clone()));
+        // A tail's own calls are not traced: two workers that are each other's tails would never come to rest.
+        if event != "tail" {
+            self.send(&trace);
         }
         self.next.finished(event, report);
     }

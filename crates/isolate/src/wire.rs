@@ -225,6 +225,19 @@ impl<'a> Wire<'a> {
         Wire::Object(entries.into_iter().map(|(k, v)| (k.into(), v)).collect())
     }
 
+    /// What the value takes of the host's memory when it is kept, in bytes.
+    pub fn footprint(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Wire::Str(t) => t.raw().len(),
+                Wire::Bytes(b) => b.len(),
+                Wire::Array(a) => a.iter().map(Wire::footprint).sum(),
+                Wire::Object(o) => o.iter().map(|(k, v)| size_of::<Text<'_>>() + k.raw().len() + v.footprint()).sum(),
+                Wire::Error { name, message } => name.raw().len() + message.raw().len(),
+                Wire::Undefined | Wire::Null | Wire::Bool(_) | Wire::Int(_) | Wire::Number(_) => 0,
+            }
+    }
+
     /// The same value, owning all it has.
     pub fn into_owned(self) -> WireOut {
         match self {

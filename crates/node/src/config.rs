@@ -18,6 +18,8 @@ pub struct Config {
     pub limits: Limits,
     /// The engine below: slots, native stacks, threads.
     pub engine: EngineConfig,
+    /// A guest image other than the one of this build, for work on the guest (`xtask image` makes them). Default none.
+    pub image: Option<PathBuf>,
     /// How many isolates are kept.
     pub pool: PoolConfig,
     /// What is taken as code.
@@ -33,6 +35,7 @@ impl Default for Config {
             domain: "localhost".to_owned(),
             limits: Limits::default(),
             engine: EngineConfig::default(),
+            image: None,
             pool: PoolConfig::default(),
             code: CodeConfig::default(),
             egress: Egress::Public,
@@ -82,11 +85,14 @@ pub struct CodeConfig {
     pub versions_max: u32,
     /// Compile children at once. Default 2.
     pub compile_children_max: usize,
+    /// Whether code is compiled only where every fence around the compile child stands (Landlock, seccomp, …; `skep doctor` shows
+    /// them). Otherwise those stand that the kernel has. Default false.
+    pub compile_fences_required: bool,
 }
 
 impl Default for CodeConfig {
     fn default() -> Self {
-        Self { modules_max: 1_000, bindings_bytes_max: 1 << 20, versions_max: 50, compile_children_max: 2 }
+        Self { modules_max: 1_000, bindings_bytes_max: 1 << 20, versions_max: 50, compile_children_max: 2, compile_fences_required: false }
     }
 }
 

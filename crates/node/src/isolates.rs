@@ -4,8 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use skep_isolate::{
-    Engine, EngineConfig, Entry, Event, IMAGE_HASH, Image, Isolate, Limits, Loader, Meter, Outcome, Report, Request, RpcMessage, Transform,
-    Worker,
+    Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Loader, Meter, Outcome, Report, Request, RpcMessage, Transform, Worker,
 };
 use tokio::sync::oneshot;
 
@@ -20,17 +19,20 @@ pub(crate) struct Isolates {
 }
 
 impl Isolates {
-    /// Starts the engine; compiled code is kept in `cache`, which must be the node's own.
-    pub fn open(config: &EngineConfig, cache: &Path) -> Result<Self, OpenError> {
+    /// Starts the engine with the image of this build or another; compiled code is kept in `cache`, which must be the node's own.
+    pub fn open(config: &EngineConfig, image: Option<&Path>, cache: &Path) -> Result<Self, OpenError> {
         let engine = Engine::new(config.clone()).map_err(|error| OpenError::Engine(Box::new(error)))?;
-        let image = Image::load(&engine, Some(cache)).map_err(|error| OpenError::Engine(Box::new(error)))?;
-        Ok(Self { image })
+        let image = match image {
+            Some(file) => Image::load_file(&engine, file, Some(cache)),
+            None => Image::load(&engine, Some(cache)),
+        };
+        Ok(Self { image: image.map_err(|error| OpenError::Engine(Box::new(error)))? })
     }
 }
 
 impl Runtime for Isolates {
     fn image(&self) -> String {
-        IMAGE_HASH.to_owned()
+        self.image.hash().to_owned()
     }
 
     fn start(&self, worker: Arc<Worker>) -> Arc<dyn Guest> {

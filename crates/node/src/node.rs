@@ -124,7 +124,7 @@ impl Node {
     /// When the data folder is in use or damaged, or the engine does not start.
     pub fn open(config: Config, compile_child: (PathBuf, Vec<String>)) -> Result<Self, OpenError> {
         let lock = claim(&config.data)?;
-        let runtime = Arc::new(Isolates::open(&config.engine, &config.data.join("cache"))?);
+        let runtime = Arc::new(Isolates::open(&config.engine, config.image.as_deref(), &config.data.join("cache"))?);
         Self::assemble(config, compile_child, runtime, lock)
     }
 
@@ -140,8 +140,13 @@ impl Node {
     fn assemble(config: Config, (program, args): (PathBuf, Vec<String>), runtime: Arc<dyn Runtime>, lock: File) -> Result<Self, OpenError> {
         let store = Arc::new(Store::open(&config.data)?);
         let keys = Arc::new(Keys::open(&config.data.join("access.sqlite"))?);
-        let compiler =
-            Compiler::new(CompilerConfig { program, args, children_max: config.code.compile_children_max, timeout: COMPILE_TIMEOUT });
+        let compiler = Compiler::new(CompilerConfig {
+            program,
+            args,
+            children_max: config.code.compile_children_max,
+            timeout: COMPILE_TIMEOUT,
+            fences_required: config.code.compile_fences_required,
+        });
         let outbound = match config.egress {
             Egress::None => None,
             policy => Some(Arc::new(Outbound::new(policy)?) as Arc<dyn Target>),

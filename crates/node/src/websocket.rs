@@ -1,12 +1,12 @@
 //! RFC 6455 on one side, an isolate's socket on the other.
 
 use futures_util::{SinkExt, StreamExt};
-use skep_isolate::{Socket, SocketMessage};
+use skep_isolate::{Socket, SocketMessage, deliver};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message,
+        Message, Utf8Bytes,
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
@@ -25,7 +25,7 @@ pub async fn pump<S: AsyncRead + AsyncWrite + Unpin>(mut peer: WebSocketStream<S
         tokio::select! {
             message = peer.next() => {
                 let inward = match message {
-                    Some(Ok(Message::Text(text))) => SocketMessage::Text(text.as_str().to_owned()),
+                    Some(Ok(Message::Text(text))) => SocketMessage::Text(text.into()),
                     Some(Ok(Message::Binary(bytes))) => SocketMessage::Binary(bytes),
                     Some(Ok(Message::Close(frame))) => closed(frame),
                     Some(Ok(_)) => continue,
@@ -33,7 +33,7 @@ pub async fn pump<S: AsyncRead + AsyncWrite + Unpin>(mut peer: WebSocketStream<S
                     None => SocketMessage::Error("the connection ended without a closing handshake".to_owned()),
                 };
                 let last = matches!(inward, SocketMessage::Close(..) | SocketMessage::Error(_));
-                if socket.tx.send(inward).await.is_err() || last {
+                if !deliver(&socket.tx, inward).await || last {
                     // Answers a closing handshake, and flushes.
                     let _ = peer.close(None).await;
                     return;
@@ -41,7 +41,10 @@ pub async fn pump<S: AsyncRead + AsyncWrite + Unpin>(mut peer: WebSocketStream<S
             }
             message = socket.rx.recv() => {
                 let (outward, last) = match message {
-                    Some(SocketMessage::Text(text)) => (Message::Text(text.into()), false),
+                    Some(SocketMessage::Text(text)) => match Utf8Bytes::try_from(text) {
+                        Ok(text) => (Message::Text(text), false),
+                        Err(_) => (Message::Close(frame(GOING_AWAY, String::new())), true),
+                    },
                     Some(SocketMessage::Binary(bytes)) => (Message::Binary(bytes), false),
                     Some(SocketMessage::Close(code, reason)) => (Message::Close(frame(code, reason)), true),
                     Some(SocketMessage::Error(_)) | None => (Message::Close(frame(GOING_AWAY, String::new())), true),

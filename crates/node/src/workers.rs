@@ -318,7 +318,7 @@ impl Drop for Trigger {
 }
 
 /// A service binding: another worker, looked up at each call, so that a deploy is seen at once. A ring of workers that call one
-/// another is ended by their subrequest and wall-time limits and by the bound on requests of one isolate.
+/// another is ended by the chain that every call carries.
 struct Service {
     workers: Weak<Workers>,
     worker: WorkerName,

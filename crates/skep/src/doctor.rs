@@ -1,10 +1,11 @@
 //! `skep doctor`: looks at the machine, the data folder and the node, and says what is amiss.
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, io::Write, path::Path, time::Duration};
 
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use skep_api::{ErrorCode, NodeStatus};
+use skep_bundle::{Compiler, CompilerConfig, Fence};
 
 use crate::{Global, client::Client, failure::Failure, output};
 
@@ -16,13 +17,15 @@ const MAPPINGS_WANTED: u64 = 65_530;
 
 #[derive(Serialize)]
 struct Check {
-    name: &'static str,
+    name: String,
     ok: bool,
     said: String,
 }
 
 pub fn run(global: &Global) -> Result<(), Failure> {
-    let checks = [data_folder(&global.data()), open_files(), mappings(), node(global)];
+    let mut checks = vec![data_folder(&global.data()), open_files(), mappings()];
+    checks.extend(compile_fences());
+    checks.push(node(global));
     if global.json {
         output::json(&checks);
     } else {
@@ -33,8 +36,8 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     if checks.iter().all(|check| check.ok) { Ok(()) } else { Err(Failure::silent(ErrorCode::Unavailable)) }
 }
 
-fn check(name: &'static str, found: Result<String, String>) -> Check {
-    Check { name, ok: found.is_ok(), said: found.unwrap_or_else(|said| said) }
+fn check(name: &str, found: Result<String, String>) -> Check {
+    Check { name: name.to_owned(), ok: found.is_ok(), said: found.unwrap_or_else(|said| said) }
 }
 
 fn data_folder(data: &Path) -> Check {
@@ -71,6 +74,28 @@ fn mappings() -> Check {
         None => Ok("not limited on this system".to_owned()),
     };
     check("memory mappings", found)
+}
+
+/// Asked of a compile child, which is the one that knows.
+fn compile_fences() -> Vec<Check> {
+    let asked = || -> Result<Vec<Fence>, String> {
+        let program = std::env::current_exe().map_err(|error| error.to_string())?;
+        let config = CompilerConfig {
+            program,
+            args: vec!["compile-child".to_owned()],
+            children_max: 1,
+            timeout: Duration::from_secs(10),
+            fences_required: false,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        runtime.block_on(async { Compiler::new(config).fences().await }).map_err(|error| error.to_string())
+    };
+    match asked() {
+        Ok(fences) => {
+            fences.into_iter().map(|f| Check { name: format!("compile child, {}", f.name), ok: f.standing, said: f.said }).collect()
+        }
+        Err(why) => vec![check("compile child", Err(why))],
+    }
 }
 
 fn node(global: &Global) -> Check {

@@ -29,6 +29,9 @@ pub struct Up {
     /// The domain below which workers answer [default: localhost].
     #[arg(long)]
     domain: Option<String>,
+    /// A guest image other than the one of this build, for work on the guest.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
 }
 
 /// The configuration file.
@@ -66,6 +69,9 @@ impl Up {
         }
         if let Some(listen) = self.listen {
             file.server.listen = listen;
+        }
+        if let Some(image) = &self.image {
+            file.node.image = Some(image.clone());
         }
         if let Some(domain) = &self.domain {
             file.node.domain.clone_from(domain);

@@ -1,11 +1,21 @@
 //! Arbitrary bytes as host calls: a line names the operation, the rest is its message; calls follow one another on the
-//! same tables, so that ids made by one are found by the next. Driven by cargo-fuzz; the property test of the same
-//! boundary, which needs no nightly compiler, is `src/ops/tests.rs`.
+//! same tables, so that ids made by one are found by the next. Driven by libFuzzer (`make fuzz`); the property test of the
+//! same boundary, which needs no nightly compiler, is `src/ops/tests.rs`.
 #![no_main]
+#![allow(dead_code, reason = "the crate uses more of these modules than this target does")]
 
 use libfuzzer_sys::fuzz_target;
-use skep_isolate::host::{Tables, pure_call};
-use skep_isolate::wire;
+
+#[path = "../../src"]
+mod isolate {
+    pub mod host;
+    pub mod wire;
+}
+
+// Under these names the files know each other.
+use isolate::{host, wire};
+
+use host::{Tables, pure_call};
 
 /// Calls of one input.
 const CALLS_MAX: usize = 16;

@@ -13,8 +13,19 @@
 // their memory is never given back (each write would cost every isolate a private page).
 static uintptr_t skep_image_end;
 static int skep_scratch_ref_count;
-// Engine operations of the polling intervals that have ended; `guest_ops` adds the one in progress.
-static uint64_t skep_ops_polled;
+
+// What the host reads and writes in this memory without a call. Laid out as `Mailbox` in crates/isolate/src/instance.rs.
+enum { INBOX_SIZE = 2048 };
+static struct {
+    uint8_t inbox[INBOX_SIZE]; // where a message of up to that size may be written without asking for memory first
+    uint64_t seed;             // not zero: new randomness, taken when the next turn begins (a start, a wake, a fork)
+    // Operations executed so far: loop turns, calls and regular-expression steps, as the engine's own interrupt counter
+    // sees them. The same code on the same input gives the same count on any machine. `operations` counts the polling
+    // intervals that have ended; of the one in progress `interval - *countdown` are done.
+    uint64_t operations;
+    const int *countdown;
+    uint32_t interval;
+} mailbox;
 
 #include "quickjs.c"
 
@@ -80,8 +91,7 @@ int clock_gettime(clockid_t id, struct timespec *ts)
     return 0;
 }
 
-enum { STACK_JS_MAX = 384 * 1024, INBOX_SIZE = 2048 };
-static uint8_t inbox[INBOX_SIZE];
+enum { STACK_JS_MAX = 384 * 1024 };
 
 static void rejection_tracker(JSContext *ctx, JSValueConst promise, JSValueConst reason, bool is_handled, void *opaque)
 {
@@ -113,7 +123,7 @@ static void drain_microtasks(void)
 
 static void evaluate_bundle(void)
 {
-    static const char bundle[] = {
+    static char bundle[] = {
 #embed "preload.js"
         , 0
     };
@@ -129,6 +139,8 @@ static void evaluate_bundle(void)
     }
     JS_FreeValue(ctx, v);
     drain_microtasks();
+    // The image keeps the bytecode only.
+    memset(bundle, 0, sizeof(bundle));
 }
 
 // Makes every lazily created built-in now: its first use would otherwise write to a page of the image in each isolate.
@@ -186,11 +198,14 @@ static void freeze(void)
     }
     for (size_t size = 2 << 20; size > 16; size /= 2)
         for (;;) {
-            void *hole = malloc(size >= 65536 ? size - 64 : size - 16);
+            size_t n = size >= 65536 ? size - 64 : size - 16;
+            void *hole = malloc(n);
             if ((uintptr_t)hole >= end) {
                 free(hole);
                 break;
             }
+            // What was freed there is not part of the image.
+            memset(hole, 0, n);
         }
     for (int i = SLABS - 1; i >= 0; i--)
         free(slabs[i]);
@@ -207,8 +222,10 @@ SKEP_EXPORT("init") void guest_init(void)
     rt = JS_NewRuntime();
     JS_SetMaxStackSize(rt, STACK_JS_MAX);
     ctx = JS_NewContext(rt);
+    mailbox.countdown = &ctx->interrupt_counter;
+    mailbox.interval = JS_INTERRUPT_COUNTER_INIT;
     skep_async_context = JS_UNDEFINED;
-    hooks.on_event = hooks.on_reject = hooks.on_module = JS_UNDEFINED;
+    hooks.listeners = hooks.on_reject = hooks.on_module = JS_UNDEFINED;
     builtin_modules = JS_NewObjectProto(ctx, JS_NULL);
     JS_SetHostPromiseRejectionTracker(rt, rejection_tracker, NULL);
     JS_SetModuleLoaderFunc(rt, module_normalize, module_load, NULL);
@@ -220,8 +237,7 @@ SKEP_EXPORT("init") void guest_init(void)
     freeze();
 }
 
-// Where a message of up to INBOX_SIZE bytes may be written without asking for memory first.
-SKEP_EXPORT("inbox") uint8_t *guest_inbox(void) { return inbox; }
+SKEP_EXPORT("mailbox") void *guest_mailbox(void) { return &mailbox; }
 
 SKEP_EXPORT("alloc") void *guest_alloc(uint32_t n) { return malloc(n); }
 
@@ -231,19 +247,25 @@ SKEP_EXPORT("deliver") double guest_deliver(uint8_t *message, uint32_t n, double
 {
     JS_UpdateStackTop(rt);
     turn_now = now;
+    if (mailbox.seed) {
+        ctx->random_state = mailbox.seed;
+        mailbox.seed = 0;
+    }
     WireIn in = { message + 1, message + n };
     uint32_t argc = wire_u32(&in);
     JSValue argv[16];
-    if (argc > countof(argv))
+    if (argc > countof(argv) || !argc)
         __builtin_trap();
     bool ok = true;
     for (uint32_t i = 0; i < argc; i++) {
         argv[i] = wire_decode(ctx, &in);
         ok = ok && !JS_IsException(argv[i]);
     }
-    if (message != inbox)
+    if (message != mailbox.inbox)
         free(message);
-    JSValue v = ok ? JS_Call(ctx, hooks.on_event, JS_UNDEFINED, argc, vc(argv)) : JS_EXCEPTION;
+    JSValue listener = ok ? JS_GetPropertyValue(ctx, hooks.listeners, js_dup(argv[0])) : JS_EXCEPTION;
+    JSValue v = JS_IsException(listener) ? JS_EXCEPTION : JS_Call(ctx, listener, JS_UNDEFINED, argc - 1, vc(argv) + 1);
+    JS_FreeValue(ctx, listener);
     for (uint32_t i = 0; i < argc; i++)
         JS_FreeValue(ctx, argv[i]);
     if (JS_IsException(v))
@@ -254,15 +276,5 @@ SKEP_EXPORT("deliver") double guest_deliver(uint8_t *message, uint32_t n, double
     skep_async_context = JS_UNDEFINED;
     return timer_at;
 }
-
-// Operations executed so far: loop turns, calls and regular-expression steps, as the engine's own interrupt counter
-// sees them. The same code on the same input gives the same count on any machine.
-SKEP_EXPORT("ops") uint64_t guest_ops(void)
-{
-    return skep_ops_polled + (JS_INTERRUPT_COUNTER_INIT - ctx->interrupt_counter);
-}
-
-// New randomness: at the start of every isolate, and for each fork.
-SKEP_EXPORT("reseed") void guest_reseed(uint64_t seed) { ctx->random_state = seed ? seed : 1; }
 
 SKEP_EXPORT("collect") void guest_collect(void) { JS_RunGC(rt); }

@@ -13,7 +13,8 @@ static JSContext *ctx;
 
 // Functions of the bundle that the engine calls.
 static struct {
-    JSValue on_event, on_reject, on_module;
+    JSValue listeners; // by kind of event
+    JSValue on_reject, on_module;
 } hooks;
 static JSValue builtin_modules; // name -> exports object, filled while the image is made
 static double turn_now;         // ms since the epoch at the start of this turn
@@ -62,7 +63,7 @@ static JSValue host_js_call(JSContext *ctx, JSValueConst this_val, int argc, JSV
 
 static JSValue host_set_hook(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv, int magic)
 {
-    JSValue *slot = magic == 0 ? &hooks.on_event : magic == 1 ? &hooks.on_reject : &hooks.on_module;
+    JSValue *slot = magic == 0 ? &hooks.listeners : magic == 1 ? &hooks.on_reject : &hooks.on_module;
     JS_FreeValue(ctx, *slot);
     *slot = js_dup(argv[0]);
     return JS_UNDEFINED;
@@ -86,6 +87,61 @@ static JSValue host_import_module(JSContext *ctx, JSValueConst this_val, int arg
     JSValue v = JS_LoadModule(ctx, NULL, name);
     JS_FreeCString(ctx, name);
     return v;
+}
+
+// Where `name` stands in a flat list of names and values, at `from` or after; -1 when it does not. In C because every
+// request looks for several headers, and a loop in JavaScript costs ten times as much.
+static JSValue host_index_of_name(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    int32_t from;
+    int64_t n;
+    if (JS_ToInt32(ctx, &from, argv[2]) || js_get_length64(ctx, &n, argv[0]))
+        return JS_EXCEPTION;
+    for (int64_t i = from; i >= 0 && i < n; i += 2) {
+        JSValue v = JS_GetPropertyInt64(ctx, argv[0], i);
+        if (JS_IsException(v))
+            return v;
+        bool found = js_strict_eq(ctx, v, argv[1]);
+        JS_FreeValue(ctx, v);
+        if (found)
+            return JS_NewInt64(ctx, i);
+    }
+    return JS_NewInt32(ctx, -1);
+}
+
+// Splits `a=b&c` into a flat list of names and values, still escaped.
+static JSValue host_split_pairs(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    JSValue text = JS_ToString(ctx, argv[0]), list = JS_NewArray(ctx);
+    if (JS_IsException(text) || JS_IsException(list) || JS_VALUE_GET_TAG(text) != JS_TAG_STRING)
+        goto fail;
+    JSString *p = JS_VALUE_GET_STRING(text);
+    int n = p->len, out = 0;
+    for (int from = 0; from < n;) {
+        int end = from, eq = -1;
+        for (uint32_t c; end < n && (c = string_get(p, end)) != '&'; end++)
+            if (c == '=' && eq < 0)
+                eq = end;
+        if (end > from) {
+            JSValue pair[2] = { js_sub_string(ctx, p, from, eq < 0 ? end : eq), js_sub_string(ctx, p, eq < 0 ? end : eq + 1, end) };
+            for (int i = 0; i < 2; i++)
+                if (JS_DefinePropertyValueUint32(ctx, list, out++, pair[i], JS_PROP_C_W_E) < 0)
+                    goto fail;
+        }
+        from = end + 1;
+    }
+    JS_FreeValue(ctx, text);
+    return list;
+fail:
+    JS_FreeValue(ctx, text);
+    JS_FreeValue(ctx, list);
+    return JS_EXCEPTION;
+}
+
+// What a promise was fulfilled with, or `otherwise` where there is no such thing (yet).
+static JSValue host_fulfilled(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    return JS_PromiseState(ctx, argv[0]) == JS_PROMISE_FULFILLED ? JS_PromiseResult(ctx, argv[0]) : js_dup(argv[1]);
 }
 
 static JSValue host_promise_state(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
@@ -246,12 +302,15 @@ static JSValue host_register_module(JSContext *ctx, JSValueConst this_val, int a
 
 static const JSCFunctionListEntry host_functions[] = {
     JS_CFUNC_DEF("call", 1, host_js_call),
-    JS_CFUNC_MAGIC_DEF("onEvent", 1, host_set_hook, 0),
+    JS_CFUNC_MAGIC_DEF("onEvents", 1, host_set_hook, 0),
     JS_CFUNC_MAGIC_DEF("onReject", 1, host_set_hook, 1),
     JS_CFUNC_MAGIC_DEF("onModule", 1, host_set_hook, 2),
     JS_CFUNC_DEF("setTimer", 1, host_set_timer),
     JS_CFUNC_DEF("now", 0, host_now),
     JS_CFUNC_DEF("importModule", 1, host_import_module),
+    JS_CFUNC_DEF("indexOfName", 3, host_index_of_name),
+    JS_CFUNC_DEF("splitPairs", 1, host_split_pairs),
+    JS_CFUNC_DEF("fulfilled", 2, host_fulfilled),
     JS_CFUNC_DEF("promiseState", 1, host_promise_state),
     JS_CFUNC_DEF("asyncContext", 0, host_async_context),
     JS_CFUNC_DEF("setAsyncContext", 1, host_set_async_context),

@@ -24,7 +24,7 @@ import { releaseSocket } from "./websocket";
 const then = Promise.prototype.then;
 const resolve = Promise.resolve.bind(Promise) as (v: unknown) => Promise<unknown>;
 const none = new Uint8Array(0);
-const RAW = Symbol();
+const RAW = Symbol(), UNSETTLED = Symbol();
 
 /** `ctx.props` as the host hands it over: a serialised value and the channels it refers to. */
 type Props = [bytes: Uint8Array | null, channels: number[]] | null;
@@ -47,6 +47,8 @@ export let callId: (ctx: ExecutionContext) => number;
 let has: (ctx: ExecutionContext, flag: number) => boolean;
 /** Says that the answer goes out now; returns the call's id, or -1 when nobody waits for it any more. */
 let beginAnswer: (ctx: ExecutionContext) => number;
+/** Whether the call ends with the answer that goes out now: the host then hears both in one message. */
+let isLastHold: (ctx: ExecutionContext) => boolean;
 let mark: (ctx: ExecutionContext, flag: number) => void;
 let cancelCall: (ctx: ExecutionContext) => void;
 
@@ -91,7 +93,7 @@ export class ExecutionContext {
     return props;
   }
 
-  get exports(): unknown { return this.#state, workerExports; }
+  get exports(): unknown { return this.#state, world.exports; }
 
   abort(reason?: unknown): never {
     this.#state;
@@ -110,10 +112,11 @@ export class ExecutionContext {
     hold = (ctx) => { ctx.#state += ONE; };
     release = (ctx) => {
       if ((ctx.#state -= ONE) >= ONE) return;
-      ctx.#state |= ENDED;
       active?.delete(ctx.#call);
-      host.call("done", ctx.#call);
+      if ((ctx.#state & ENDED) === 0) host.call("done", ctx.#call);
+      ctx.#state |= ENDED;
     };
+    isLastHold = (ctx) => ctx.#state < 2 * ONE;
     callPumped = (ctx, pump) => {
       ctx.#state = (ctx.#state | PUMPED) + ONE;
       park(ctx);
@@ -166,13 +169,16 @@ host.on("cancel", (call: number) => {
 type Handlers = Record<string, unknown>;
 type EntrypointClass = new (ctx: ExecutionContext, env: object) => Handlers;
 
-const handlerNames = ["fetch", "scheduled", "test", "tail", "tailStream", "queue", "email", "trace", "alarm"];
-
 /** The main module's namespace, once loaded. */
 let worker: Record<string, unknown> | undefined;
 let hasDefault = true;
-/** `ctx.exports`: a stub for each of the worker's own entrypoints, made when it is asked for. */
-let workerExports: object = {};
+/** `ctx.exports`: a stub for each of the worker's own entrypoints. Made when first asked for, by few. */
+let workerExports: object | undefined;
+
+const world = {
+  env,
+  get exports(): object { return (workerExports ??= worker === undefined ? undefined : loopbackExports(worker)) ?? {}; },
+};
 
 const isPrototypeOf = Object.prototype.isPrototypeOf;
 const entrypointBases = [WorkerEntrypoint.prototype, DurableObject.prototype, WorkflowEntrypoint.prototype];
@@ -181,7 +187,13 @@ function isEntrypointClass(f: Function): f is EntrypointClass & Function {
   return entrypointBases.some((base) => isPrototypeOf.call(base, f.prototype as object));
 }
 
-function loopbackExports(names: string[]): object {
+function isEntrypoint(entry: unknown): boolean {
+  return (typeof entry === "object" && entry !== null) || (typeof entry === "function" && isEntrypointClass(entry));
+}
+
+function loopbackExports(namespace: Record<string, unknown>): object {
+  const names = Object.keys(namespace).filter((name) => isEntrypoint(namespace[name]));
+  if (!hasDefault && (hasListeners(globalTarget, "fetch") || hasListeners(globalTarget, "scheduled"))) names.push("default");
   const exports = {};
   for (const name of names) {
     Object.defineProperty(exports, name, {
@@ -220,46 +232,19 @@ function callHandler(entrypoint: string, name: string, ctx: ExecutionContext, ev
   throw new Error(`Handler does not export a ${name}() function.`);
 }
 
-function handlersOf(entry: unknown): string[] {
-  const holder = typeof entry === "function" ? (entry.prototype as unknown) : entry;
-  if (typeof holder !== "object" || holder === null) return [];
-  return handlerNames.filter((name) => typeof (holder as Handlers)[name] === "function");
-}
-
-/** Names of handlers by entrypoint, for the host. */
-function inventory(namespace: Record<string, unknown>): Record<string, string[]> {
-  const found: Record<string, string[]> = {};
-  for (const name of Object.keys(namespace)) {
-    const entry = namespace[name];
-    if ((typeof entry === "object" && entry !== null) || (typeof entry === "function" && isEntrypointClass(entry))) found[name] = handlersOf(entry);
-  }
-  const listened = ["fetch", "scheduled"].filter((type) => hasListeners(globalTarget, type));
-  if (found.default === undefined && listened.length > 0) found.default = listened;
-  return found;
-}
-
 defineBinding("service", (channel: number) => serviceStub(channel));
 defineBinding("loader", (channel: number) => workerLoader(channel));
 defineBinding("cloned", (bytes: Uint8Array, channels) => received([bytes, channels]) as unknown);
 
-/** What `process.env` shows of the bindings. */
-function textsOf(bindings: Record<string, unknown>): Record<string, string> {
-  return Object.fromEntries(Object.entries(bindings).filter((entry): entry is [string, string] => typeof entry[1] === "string"));
-}
-
 host.on("load", (main: string, bindings: BindingDescriptor[]) => {
-  const failed = (e: unknown): void => void host.call("loaded", null, describe(e));
+  const failed = (e: unknown): void => void host.call("loaded", describe(e));
   try {
-    makeEnv(bindings, env);
-    setEnv(textsOf(env));
-    setWorld(env, workerExports); // top-level code may import it
+    if (bindings.length > 0) setEnv(makeEnv(bindings, env));
+    setWorld(world); // top-level code may import it
     void then.call(host.raw.importModule(main), (namespace: unknown) => {
       worker = namespace as Record<string, unknown>;
       hasDefault = worker.default !== undefined;
-      const found = inventory(worker);
-      workerExports = loopbackExports(Object.keys(found));
-      setWorld(env, workerExports);
-      host.call("loaded", found, null);
+      host.call("loaded", null);
     }, failed);
   } catch (e) {
     failed(e);
@@ -272,9 +257,8 @@ host.on("load", (main: string, bindings: BindingDescriptor[]) => {
 function settle(ctx: ExecutionContext, result: unknown, use: (ctx: ExecutionContext, value: unknown) => void): void {
   let value = result;
   if (typeof result === "object" && result !== null) {
-    const state = host.raw.promiseState(result as Promise<unknown>);
-    if (state[0] !== 1) return void settleLater(ctx, result, use);
-    value = state[1];
+    value = host.raw.fulfilled(result, UNSETTLED);
+    if (value === UNSETTLED) return void settleLater(ctx, result, use);
   }
   finish(ctx, value, use);
 }
@@ -332,8 +316,10 @@ function respond(ctx: ExecutionContext, state: ResponseState): void {
     pump = pumpOf(source, list);
     source = pump.to;
   }
-  host.call("respond", call, status, more?.statusText ?? "", list, source, socket);
-  if (pump !== undefined) callPumped(ctx, pump);
+  const last = pump === undefined && isLastHold(ctx);
+  host.call("respond", call, status, more?.statusText ?? "", list, source, socket, last);
+  if (last) mark(ctx, ENDED);
+  else if (pump !== undefined) callPumped(ctx, pump);
 }
 
 function answerFetch(ctx: ExecutionContext, value: unknown): void {

@@ -2,12 +2,14 @@
  * Headers of the fetch standard, as one flat list of lower-case names and values. The list that a request arrived with is used as it
  * is until someone changes it. As on workerd, values may hold any character (they travel as UTF-8), and `getAll("set-cookie")` exists.
  */
+import { host } from "./host";
 import { definePairIteration, pairSequence } from "./pair_iteration";
 import { defineInterface, requireArguments } from "./webidl";
 
 /** Names (lower case) and values in turn. */
 export type HeaderList = string[];
 
+const { indexOfName } = host.raw;
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const edges = /^[\t\n\r ]+|[\t\n\r ]+$/g;
 
@@ -41,22 +43,20 @@ export function headerValue(v: unknown): string {
 
 /** The combined value under a lower-case name, or null. */
 export function listGet(list: HeaderList, name: string): string | null {
-  let found: string | null = null;
-  for (let i = 0; i < list.length; i += 2) {
-    if (list[i] === name) found = found === null ? list[i + 1]! : `${found}, ${list[i + 1]}`;
-  }
+  let i = indexOfName(list, name, 0);
+  if (i < 0) return null;
+  let found = list[i + 1]!;
+  while ((i = indexOfName(list, name, i + 2)) >= 0) found += `, ${list[i + 1]}`;
   return found;
 }
 
 export function listHas(list: HeaderList, name: string): boolean {
-  for (let i = 0; i < list.length; i += 2) if (list[i] === name) return true;
-  return false;
+  return indexOfName(list, name, 0) >= 0;
 }
 
 function listSet(list: HeaderList, name: string, value: string): void {
-  let i = 0;
-  while (i < list.length && list[i] !== name) i += 2;
-  if (i >= list.length) {
+  const i = indexOfName(list, name, 0);
+  if (i < 0) {
     list.push(name, value);
     return;
   }

@@ -10,12 +10,19 @@ export type Wire = undefined | null | boolean | number | string | Uint8Array | E
 /** The engine's raw object, found once while the image is made. */
 export interface RawHost {
   call(op: string, ...args: Wire[]): Wire;
-  onEvent(f: (kind: string, ...args: Wire[]) => void): void;
+  /** Sets the object that has a listener for each kind of event. */
+  onEvents(listeners: object): void;
   onReject(f: (promise: Promise<unknown>, reason: unknown, handled: boolean) => void): void;
   onModule(f: (name: string, kind: string, content: string | Uint8Array) => object): void;
   setTimer(at: number): void;
   now(): number;
   importModule(name: string): Promise<object>;
+  /** Where `name` stands in a flat list of names and values, at `from` or after; -1 when it does not. */
+  indexOfName(list: readonly string[], name: string, from: number): number;
+  /** Splits `a=b&c` into a flat list of names and values, still escaped. */
+  splitPairs(text: string): string[];
+  /** What a promise was fulfilled with; `otherwise` while it is pending, when it was rejected, and for what is no promise. */
+  fulfilled<T>(promise: unknown, otherwise: T): unknown;
   promiseState(p: Promise<unknown>): [0 | 1 | 2, unknown];
   asyncContext(): unknown;
   setAsyncContext(v: unknown): void;
@@ -109,8 +116,4 @@ export const host = {
 host.on("complete", settle);
 host.on("wake", wake);
 
-raw.onEvent((kind: string, ...args: Wire[]) => {
-  const listener = listeners[kind];
-  if (listener === undefined) throw new TypeError(`no listener for event "${kind}"`);
-  listener(...args);
-});
+raw.onEvents(listeners);

@@ -155,19 +155,8 @@ function decodePart(s: string): string {
 
 /** Parses `application/x-www-form-urlencoded` text into a flat list of names and values. */
 export function parseUrlEncoded(text: string): string[] {
-  const list: string[] = [];
-  if (text === "") return list;
-  const escaped = text.includes("%") || text.includes("+");
-  const parts = text.split("&");
-  for (let i = 0; i < parts.length; i++) {
-    const part = parts[i]!;
-    if (part === "") continue;
-    const eq = part.indexOf("=");
-    const name = eq < 0 ? part : part.slice(0, eq);
-    const value = eq < 0 ? "" : part.slice(eq + 1);
-    if (escaped) list.push(decodePart(name), decodePart(value));
-    else list.push(name, value);
-  }
+  const list = host.raw.splitPairs(text);
+  if (text.includes("%") || text.includes("+")) for (let i = 0; i < list.length; i++) list[i] = decodePart(list[i]!);
   return list;
 }
 

@@ -25,8 +25,8 @@ export class WorkflowEntrypoint extends Entrypoint {}
 // --- env and exports -----------------------------------------------------------------------------------------------------
 
 interface World {
-  env: object;
-  exports: object;
+  readonly env: object;
+  readonly exports: object;
 }
 
 const nothing: World = { env: {}, exports: {} };
@@ -40,8 +40,8 @@ function current(): World {
 }
 
 /** Called once, when the worker's bindings are known. */
-export function setWorld(env: object, exports: object): void {
-  loaded = { env, exports };
+export function setWorld(world: World): void {
+  loaded = world;
 }
 
 function liveView(pick: (world: World) => object, writable: boolean): object {

@@ -11,6 +11,9 @@ use crate::wire::{Wire, WireOut};
 /// Most bytes taken from the input, and most given as output, by one push.
 const PIECE: usize = 64 * 1024;
 
+/// Memory of the larger kind of codec, roughly.
+pub(super) const BYTES_MAX: usize = 400 * 1024;
+
 /// What the guest does next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Next {
@@ -97,7 +100,7 @@ impl Codec {
 
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Codec::Deflate(_) => 400 * 1024,
+            Codec::Deflate(_) => BYTES_MAX,
             Codec::Inflate(_) => 48 * 1024,
         }
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Reply;
+use crate::chain::Chain;
+use crate::instance::Used;
 use crate::limits::Limits;
 use crate::outcome::{Exception, Meter, Outcome, Report};
 use crate::target::{Response, RpcMessage};
@@ -20,21 +22,30 @@ pub(super) struct Call {
     report: Option<oneshot::Sender<Report>>,
     outcome: Outcome,
     pub(super) meter: Meter,
-    began: Instant,
+    arrived: Instant,
+    /// The calls that led to it.
+    pub(super) chain: Chain,
     /// Whether an outgoing request was refused for the limit.
     over_subrequests: bool,
     limits: Limits,
 }
 
 impl Call {
-    pub(super) fn new(event: &'static str, limits: Limits, reply: Reply, report: Option<oneshot::Sender<Report>>) -> Self {
+    pub(super) fn new(
+        (event, chain): (&'static str, Chain),
+        limits: Limits,
+        arrived: Instant,
+        reply: Reply,
+        report: Option<oneshot::Sender<Report>>,
+    ) -> Self {
         Self {
             event,
+            chain,
+            arrived,
             reply: Some(reply),
             report,
             outcome: Outcome::Ok,
             meter: Meter::default(),
-            began: Instant::now(),
             over_subrequests: false,
             limits,
         }
@@ -50,12 +61,12 @@ impl Call {
     pub(super) fn allowance_us(&self) -> u64 {
         let wall = Duration::from_millis(u64::from(self.limits.wall_ms));
         // A call that is overdue already gets a last moment to tidy up.
-        let left = wall.saturating_sub(self.began.elapsed()).max(LAST_MOMENT);
+        let left = wall.saturating_sub(self.arrived.elapsed()).max(LAST_MOMENT);
         self.cpu_left_us().min(left.as_micros() as u64)
     }
 
     pub(super) fn is_overdue(&self) -> bool {
-        self.began.elapsed() > Duration::from_millis(u64::from(self.limits.wall_ms))
+        self.arrived.elapsed() > Duration::from_millis(u64::from(self.limits.wall_ms))
     }
 
     /// Counts an outgoing request; `false` when it is one too many.
@@ -68,10 +79,22 @@ impl Call {
         true
     }
 
-    /// Counts bytes that leave; `false` when they are too many.
+    /// Counts bytes that leave; `false` when they are too many, and then they do not leave and are not counted.
     pub(super) fn output(&mut self, n: usize) -> bool {
-        self.meter.bytes_out += n as u64;
-        self.meter.bytes_out <= self.limits.output_bytes
+        let total = self.meter.bytes_out.saturating_add(n as u64);
+        if total > self.limits.output_bytes {
+            return false;
+        }
+        self.meter.bytes_out = total;
+        true
+    }
+
+    /// Puts on the account what a turn has used.
+    pub(super) fn charge(&mut self, used: Used) {
+        self.meter.cpu_us += used.cpu_us;
+        self.meter.operations += used.operations;
+        self.meter.host_calls += used.host_calls;
+        self.meter.memory_peak_bytes = self.meter.memory_peak_bytes.max(used.memory_peak);
     }
 
     pub(super) fn is_answered(&self) -> bool {
@@ -118,11 +141,11 @@ impl Call {
         if !self.is_answered() {
             self.end(Outcome::Exception(Exception {
                 name: "Error".into(),
-                message: "The handler never answered and nothing is left that could.".into(),
+                message: "The script will never generate a response.".into(),
                 stack: String::new(),
             }));
         }
-        self.meter.wall_us = self.began.elapsed().as_micros() as u64;
+        self.meter.wall_us = self.arrived.elapsed().as_micros() as u64;
         let report = Report { outcome: self.outcome, meter: self.meter };
         if let Some(tx) = self.report.take() {
             let _ = tx.send(report.clone());

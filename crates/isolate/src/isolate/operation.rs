@@ -5,15 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::task::{Task, pairs};
+use super::task::{HEADERS_EXCEEDED, Task, headers_exceeded, pairs};
 use crate::body::{Body, BodyError};
+use crate::chain::Chain;
 use crate::host::{self, HostError};
 use crate::instance;
-use crate::ops::{number, text};
+use crate::ops::{self, number, text};
 use crate::outcome::Outcome;
 use crate::socket::{Socket, SocketMessage};
 use crate::target::{BoxFuture, CallError, Request, Response, RpcMessage, Target};
-use crate::wire::{Wire, WireOut};
+use crate::wire::{Text, Wire, WireOut};
 
 /// Largest piece of a stream that is handed to a guest at once, in bytes.
 const CHUNK_BYTES_MAX: usize = 256 << 10;
@@ -21,6 +22,11 @@ const CHUNK_BYTES_MAX: usize = 256 << 10;
 /// What a finished operation brought.
 pub(super) enum Ended {
     Value(WireOut),
+    /// The result of slow computing, and the CPU time that it took elsewhere.
+    Heavy {
+        value: WireOut,
+        cpu_us: u64,
+    },
     Chunk(Bytes),
     Response(Box<Response>),
     Socket(Socket),
@@ -70,6 +76,10 @@ fn http_url(url: &str) -> String {
 impl Task {
     /// Starts an operation on the account of the current call.
     pub(super) fn start(&mut self, id: u32, op: &str, args: Vec<WireOut>) {
+        let held = self.state().map(|state| state.held.clone());
+        // Bodies and messages are on the account by themselves, for they may live on when the operation has ended.
+        let kept = args.iter().filter(|arg| !matches!(arg, Wire::Bytes(_)) || op.starts_with("crypto."));
+        let charge = held.map(|held| held.charge(ops::effect_bytes(&[]) + kept.map(Wire::footprint).sum::<usize>()));
         let full = self.in_flight.len() >= self.worker.limits.pending as usize;
         let operation = match full {
             true if op == "stream.write" => self.cut_off(number(&args, 0), "too many operations in flight"),
@@ -77,7 +87,11 @@ impl Task {
             false => self.operation(op, args),
         };
         self.started.insert(id, self.current);
-        self.in_flight.push(Box::pin(async move { Done::Started { id, result: operation.await } }));
+        self.in_flight.push(Box::pin(async move {
+            let result = operation.await;
+            drop(charge);
+            Done::Started { id, result }
+        }));
     }
 
     fn operation(&mut self, op: &str, args: Vec<WireOut>) -> Operation {
@@ -96,9 +110,9 @@ impl Task {
         let engine = self.image.engine().clone();
         Box::pin(async move {
             let work = move || host::heavy_call(&op, &args);
-            match engine.run_blocking(work).await.flatten() {
-                Some(result) => result.map(Ended::Value),
-                None => Err(HostError::new("TypeError", "unknown host operation")),
+            match engine.run_blocking(work).await {
+                Some((Some(result), cpu_us)) => result.map(|value| Ended::Heavy { value, cpu_us }),
+                _ => Err(HostError::new("TypeError", "unknown host operation")),
             }
         })
     }
@@ -123,6 +137,9 @@ impl Task {
             Ok(target) => target,
             Err(e) => return failed(e),
         };
+        if headers_exceeded(args.get(3)) {
+            return failed(HostError::new("RangeError", HEADERS_EXCEEDED));
+        }
         let body = self.body_out(args.get(4));
         if let Body::Bytes(b) = &body
             && let Some(call) = self.current.and_then(|c| self.call(c))
@@ -137,6 +154,7 @@ impl Task {
             body,
             redirect: text(args, 5),
             cf: String::new(),
+            chain: self.chain(),
         };
         Box::pin(async move { Ok(Ended::Response(Box::new(target.fetch(request).await?))) })
     }
@@ -152,7 +170,8 @@ impl Task {
         if !protocols.is_empty() {
             headers.push(("sec-websocket-protocol".into(), protocols.join(", ")));
         }
-        let request = Request { method: "GET".into(), url: http_url(&text(args, 1)), headers, ..Request::default() };
+        let (url, chain) = (http_url(&text(args, 1)), self.chain());
+        let request = Request { method: "GET".into(), url, headers, chain, ..Request::default() };
         Box::pin(async move {
             let response = target.fetch(request).await?;
             let status = response.status;
@@ -168,9 +187,11 @@ impl Task {
             Ok(target) => target,
             Err(e) => return failed(e),
         };
-        let bytes = args.get(1).and_then(Wire::as_bytes).unwrap_or_default().to_vec().into();
-        let targets = self.targets(args.get(2));
-        Box::pin(async move { Ok(Ended::Rpc(target.rpc(RpcMessage { bytes, targets }).await?)) })
+        let (bytes, targets, chain) = (self.bytes_out(args.get(1)), self.targets(args.get(2)), self.chain());
+        if self.current.and_then(|c| self.call(c)).is_some_and(|call| !call.output(bytes.len())) {
+            return failed(HostError::new("RangeError", "the output limit was exceeded"));
+        }
+        Box::pin(async move { Ok(Ended::Rpc(target.rpc(RpcMessage { bytes, targets, chain }).await?)) })
     }
 
     fn read(&mut self, args: &[WireOut]) -> Operation {
@@ -195,7 +216,7 @@ impl Task {
         let Some(writer) = self.state().and_then(|s| s.resources.writer(number(&args, 0))) else {
             return failed(HostError::new("TypeError", "the stream is closed"));
         };
-        let chunk: Bytes = args.get(1).and_then(Wire::as_bytes).unwrap_or_default().to_vec().into();
+        let chunk = self.bytes_out(args.get(1));
         if self.current.and_then(|c| self.call(c)).is_some_and(|call| !call.output(chunk.len())) {
             return self.cut_off(number(&args, 0), "the output limit was exceeded");
         }
@@ -231,9 +252,14 @@ impl Task {
                 }));
             }
             "ws.send" => {
+                let bytes = self.bytes_out(args.get(1));
+                if self.current.and_then(|c| self.call(c)).is_some_and(|call| !call.output(bytes.len())) {
+                    // As for a peer that is too slow: a socket that lost a message is of no use.
+                    return self.state().into_iter().for_each(|state| state.resources.drop_socket(n));
+                }
                 let message = match args.get(1) {
-                    Some(Wire::Bytes(b)) => SocketMessage::Binary(b.to_vec().into()),
-                    _ => SocketMessage::Text(text(args, 1)),
+                    Some(Wire::Bytes(_)) => SocketMessage::Binary(bytes),
+                    _ => SocketMessage::Text(bytes),
                 };
                 self.send_on_socket(n, message);
             }
@@ -281,7 +307,7 @@ impl Task {
             return Ok(());
         }
         let (kind, data, code, reason): (&str, WireOut, u32, String) = match message {
-            Some(SocketMessage::Text(t)) => ("text", t.into(), 0, String::new()),
+            Some(SocketMessage::Text(t)) => ("text", Wire::Str(Text::from_raw(t.to_vec())), 0, String::new()),
             Some(SocketMessage::Binary(b)) => ("binary", b.to_vec().into(), 0, String::new()),
             Some(SocketMessage::Close(code, reason)) => ("close", Wire::Null, code.into(), reason),
             Some(SocketMessage::Error(e)) => ("error", Wire::Null, 1006, e),
@@ -294,6 +320,7 @@ impl Task {
             }
             _ => self.listen(number, rx),
         }
+        self.event_from_outside(Chain::default());
         self.turn(None, instance::event("ws", vec![number.into(), kind.into(), data, code.into(), reason.into()])).await
     }
 }

@@ -1,22 +1,24 @@
 //! The task of one isolate: a loop over a closed set of things that can happen, one guest turn for each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use super::call::Call;
 use super::operation::{Done, Ended};
 use super::{Command, Entry, Event, Exports, Input, Shared};
 use crate::body::Body;
+use crate::chain::Chain;
 use crate::image::Image;
-use crate::instance::{self, Effect, Instance, State, Stop};
+use crate::instance::{self, Effect, Instance, State, Stop, Stopped, Used};
 use crate::ops::{number, text};
 use crate::outcome::{Exception, Outcome};
 use crate::snapshot::{Snapshot, SnapshotError};
@@ -43,14 +45,18 @@ pub(super) struct Task {
     pub(super) started: HashMap<u32, Option<u32>>,
     /// When the guest wants to be woken, in ms since the epoch.
     timer_ms: f64,
-    /// Engine operations counted after the last turn.
-    operations: u64,
-    host_calls: u64,
+    /// Operations and host calls counted after the last turn.
+    counted: Used,
+    /// What turns used that no call paid for: before the worker had loaded, then since the last call or message came.
+    unpaid: Used,
+    /// Up to when `unpaid` was paid off.
+    paid_until: std::time::Instant,
+    /// The chain of the latest call, behind what is started when no call pays.
+    latest: Chain,
+    began: std::time::Instant,
     /// The call on whose account the current turn runs.
     pub(super) current: Option<u32>,
     loaded: bool,
-    /// Who waits for the worker to have loaded.
-    waiting: Vec<oneshot::Sender<Result<(), Outcome>>>,
     startup: Option<Exception>,
 }
 
@@ -88,19 +94,22 @@ impl Task {
             in_flight: FuturesUnordered::new(),
             started: HashMap::new(),
             timer_ms: f64::INFINITY,
-            operations: 0,
-            host_calls: 0,
+            counted: Used::default(),
+            unpaid: Used::default(),
+            paid_until: std::time::Instant::now(),
+            latest: Chain::default(),
+            began: std::time::Instant::now(),
             current: None,
             loaded: false,
-            waiting: Vec::new(),
             startup: None,
         }
     }
 
     pub(super) async fn run(mut self, snapshot: Option<Snapshot>) {
-        let Some(slot) = self.image.engine().slot().await else {
-            return self.end(&Outcome::Internal("the engine has shut down".into()));
+        let Some(slot) = self.image.engine().slot(self.wall()).await else {
+            return self.end(&Outcome::Internal("the engine has no room for another isolate".into()));
         };
+        self.began = std::time::Instant::now();
         let outcome = match self.begin(snapshot).await {
             Ok(()) => self.serve().await,
             Err(outcome) => Err(outcome),
@@ -139,6 +148,28 @@ impl Task {
         }
     }
 
+    fn wall(&self) -> Duration {
+        Duration::from_millis(self.worker.limits.wall_ms.into())
+    }
+
+    /// Why a worker that has not loaded yet never will: its wall time is over, or its top-level code awaits what nothing brings.
+    fn check_start(&mut self) -> Result<(), Outcome> {
+        if let Some(exception) = self.startup.take() {
+            return Err(Outcome::Startup(exception));
+        }
+        match self.loaded {
+            false if self.began.elapsed() > self.wall() => Err(self.start_overdue()),
+            false if self.in_flight.is_empty() && !self.timer_ms.is_finite() => {
+                Err(startup_failed("Top-level await in module is unsettled.".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start_overdue(&self) -> Outcome {
+        startup_failed(format!("The worker's top-level code did not end within {} ms.", self.worker.limits.wall_ms))
+    }
+
     fn check_code_size(&self) -> Result<(), Outcome> {
         let (size, most) = (self.worker.code.size(), self.worker.limits.code_bytes);
         if size <= most {
@@ -150,12 +181,12 @@ impl Task {
 
     async fn wake(&mut self, instance: &mut Instance, snapshot: &Snapshot) -> Result<(), Outcome> {
         let internal = |m: String| Outcome::Internal(m);
-        let (indexes, contents, size) = snapshot.unpack().map_err(|e| internal(e.to_string()))?;
-        if !instance.restore(&indexes, &contents, size).await {
+        let (delta, size) = snapshot.unpack().map_err(|e| internal(e.to_string()))?;
+        if !instance.restore(&delta, size).await {
             return Err(Outcome::Memory);
         }
-        instance.reseed(crate::random::seed()).await.map_err(|e| internal(format!("{e:#}")))?;
-        self.operations = instance.operations().await;
+        instance.reseed(crate::random::seed()).map_err(|e| internal(format!("{e:#}")))?;
+        self.counted = instance.used();
         Ok(())
     }
 
@@ -188,6 +219,7 @@ impl Task {
     }
 
     pub(super) fn add_channel(&mut self, target: Arc<dyn Target>) -> Option<u32> {
+        let target = target.returned(self.exports.id()).unwrap_or(target);
         self.state()?.resources.add_channel(target)
     }
 
@@ -208,9 +240,8 @@ impl Task {
         let mut wall_tick: Pin<Box<Sleep>> = Box::pin(tokio::time::sleep(WALL_TICK));
         let mut callers = true;
         loop {
-            if let Some(exception) = self.startup.take() {
-                return Err(Outcome::Startup(exception));
-            }
+            self.check_start()?;
+            self.end_hung().await?;
             if !callers && self.calls.is_empty() {
                 return Ok(());
             }
@@ -225,6 +256,8 @@ impl Task {
                 Next::WallTick => {
                     wall_tick.as_mut().reset(Instant::now() + WALL_TICK);
                     self.end_overdue().await?;
+                    // While it loads, nothing else tells that everybody has left.
+                    callers &= !(self.rx.is_closed() && self.rx.is_empty());
                 }
                 Next::NoMoreCallers => callers = false,
             }
@@ -237,24 +270,19 @@ impl Task {
         tokio::select! {
             biased;
             Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => Next::Done(done),
-            command = self.rx.recv(), if callers => command.map_or(Next::NoMoreCallers, Next::Command),
+            // What comes before the worker has loaded waits in the queue.
+            command = self.rx.recv(), if callers && self.loaded => command.map_or(Next::NoMoreCallers, Next::Command),
             () = tokio::time::sleep(Duration::from_secs_f64(wait_ms.min(86_400_000.0) / 1_000.0)), if timed => Next::Timer,
-            () = wall_tick.as_mut(), if !self.calls.is_empty() => Next::WallTick,
+            () = wall_tick.as_mut(), if !self.calls.is_empty() || !self.loaded => Next::WallTick,
         }
     }
 
     async fn command(&mut self, command: Command) -> Result<(), Outcome> {
         match command {
-            Command::Call { id, entry, input, reply, report } => {
-                let kind = match &input {
-                    Input::Request(_) => "fetch",
-                    Input::Event(Event::Scheduled { .. }) => "scheduled",
-                    Input::Event(Event::Test) => "test",
-                    Input::Event(Event::Tail { .. }) => "tail",
-                    Input::Event(Event::Run { .. }) => "run",
-                    Input::Rpc { .. } => "rpc",
-                };
-                self.calls.insert(id, Call::new(kind, self.worker.limits.lowered(&entry.limits), reply, report));
+            Command::Call { id, arrived, entry, input, reply, report } => {
+                let (origin, limits) = ((input.kind(), input.chain()), self.worker.limits.lowered(&entry.limits));
+                self.event_from_outside(origin.1.clone());
+                self.calls.insert(id, Call::new(origin, limits, arrived, reply, report));
                 let Some(event) = self.input(id, entry, input) else {
                     return Err(Outcome::Internal("too many channels".into()));
                 };
@@ -267,12 +295,10 @@ impl Task {
                 }
                 Ok(())
             }
+            Command::Returned => Ok(()),
             Command::Release(id) => self.turn(None, instance::event("release", vec![id.into()])).await,
             Command::Ready(tx) => {
-                match self.loaded {
-                    true => drop(tx.send(Ok(()))),
-                    false => self.waiting.push(tx),
-                }
+                let _ = tx.send(Ok(()));
                 Ok(())
             }
             Command::Snapshot(tx) => {
@@ -288,8 +314,8 @@ impl Task {
         let timer = self.timer_ms;
         let image = self.image.clone();
         let Some(instance) = self.instance.as_mut() else { return Err(SnapshotError::Ended) };
-        let (indexes, contents, size) = instance.dirty_pages(&image);
-        Snapshot::pack(&image, &indexes, &contents, size, timer, lost)
+        let (delta, size) = instance.delta(&image);
+        Ok(Snapshot::new(&image, delta, size, timer, lost))
     }
 
     /// The event that brings a call to the guest; `None` if its channels do not fit.
@@ -321,6 +347,9 @@ impl Task {
             }
             Input::Rpc { export, message } => {
                 let channels = self.add_channels(&message.targets)?;
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.meter.bytes_in += message.bytes.len() as u64;
+                }
                 match export {
                     None => instance::event("rpc", head(vec![message.bytes.to_vec().into(), channels])),
                     Some(local) => {
@@ -345,11 +374,20 @@ impl Task {
         }
     }
 
+    /// Bytes on their way out, or a string's UTF-8: on the isolate's account until they have arrived.
+    pub(super) fn bytes_out(&mut self, value: Option<&WireOut>) -> Bytes {
+        let Some(held) = self.state().map(|s| s.held.clone()) else { return Bytes::new() };
+        match value {
+            Some(Wire::Bytes(b)) => held.bytes(b.to_vec()),
+            Some(Wire::Str(s)) => held.bytes(s.to_str().into_owned()),
+            _ => Bytes::new(),
+        }
+    }
+
     /// A body on its way out.
     pub(super) fn body_out(&mut self, body: Option<&WireOut>) -> Body {
         match body {
-            Some(Wire::Bytes(b)) => Body::Bytes(b.to_vec().into()),
-            Some(Wire::Str(s)) => Body::Bytes(s.to_str().into_owned().into()),
+            Some(Wire::Bytes(_) | Wire::Str(_)) => Body::Bytes(self.bytes_out(body)),
             Some(n) if n.as_u32().is_some() => {
                 let n = n.as_u32().unwrap_or(0);
                 self.state().and_then(|s| s.resources.take_stream(n)).map_or(Body::None, Body::Stream)
@@ -364,52 +402,74 @@ impl Task {
             return Err(Outcome::Internal("the isolate is gone".into()));
         };
         self.current = payer;
-        let limits = self.worker.limits;
-        let allowance = match payer.and_then(|p| self.calls.get(&p)) {
-            Some(call) => call.allowance_us(),
-            None if self.loaded => UNPAID_CPU_MS.min(u64::from(limits.cpu_ms)) * 1_000,
-            None => u64::from(limits.cpu_ms) * 1_000,
-        };
+        let allowance = self.allowance_us(payer);
+        if allowance == 0 {
+            return Err(self.why(payer, Stop::Cpu));
+        }
         let image = self.image.clone();
         match instance.turn(&image, event, allowance, now_ms()).await {
             Ok((mut instance, timer_ms)) => {
                 self.timer_ms = timer_ms;
-                let operations = instance.operations().await;
-                let cpu_us = instance.turn_cpu_us();
-                let state = instance.state();
-                let effects = std::mem::take(&mut state.effects);
-                let (host_calls, memory) = (state.host_calls, state.memory_peak as u64);
+                let used = instance.used();
+                let effects = instance.state().take_effects();
                 self.instance = Some(instance);
-                self.shared.memory_bytes.store(memory, Ordering::Relaxed);
-                self.charge(payer, cpu_us, operations, host_calls, memory);
+                self.shared.memory_bytes.store(used.memory_peak, Ordering::Relaxed);
+                self.charge(payer, used);
                 self.carry_out(effects);
-                self.finish_silent();
                 Ok(())
             }
-            Err((stop, cpu_us)) => {
-                self.charge(payer, cpu_us, self.operations, self.host_calls, self.shared.memory_bytes.load(Ordering::Relaxed));
-                Err(match stop {
-                    // A turn is also cut off when it has used as much CPU as its call had wall time left.
-                    Stop::Cpu if payer.and_then(|p| self.calls.get(&p)).is_some_and(|c| c.is_overdue() && c.cpu_left_us() > 0) => {
-                        Outcome::Wall
-                    }
-                    Stop::Cpu => Outcome::Cpu,
-                    Stop::Memory => Outcome::Memory,
-                    Stop::Trap(why) => Outcome::Internal(why),
-                })
+            Err(Stopped { stop, used, logs }) => {
+                self.charge(payer, used);
+                self.carry_out(logs);
+                Err(self.why(payer, stop))
             }
         }
     }
 
-    fn charge(&mut self, payer: Option<u32>, cpu_us: u64, operations: u64, host_calls: u64, memory: u64) {
-        if let Some(call) = payer.and_then(|p| self.calls.get_mut(&p)) {
-            call.meter.cpu_us += cpu_us;
-            call.meter.operations += operations.saturating_sub(self.operations);
-            call.meter.host_calls += host_calls.saturating_sub(self.host_calls);
-            call.meter.memory_peak_bytes = call.meter.memory_peak_bytes.max(memory);
+    /// CPU time that a turn may use, in microseconds. What no call pays for has an account too, as large as that of a call:
+    /// one until the worker has loaded, and one from then on, which time pays off: the CPU limit in each wall limit.
+    fn allowance_us(&mut self, payer: Option<u32>) -> u64 {
+        if let Some(call) = payer.and_then(|p| self.calls.get(&p)) {
+            return call.allowance_us();
         }
-        self.operations = operations;
-        self.host_calls = host_calls;
+        let (cpu_ms, wall_ms) = (u64::from(self.worker.limits.cpu_ms), u64::from(self.worker.limits.wall_ms.max(1)));
+        if !self.loaded {
+            let wall_left = self.wall().saturating_sub(self.began.elapsed()).as_micros() as u64;
+            return (cpu_ms * 1_000).saturating_sub(self.unpaid.cpu_us).min(wall_left);
+        }
+        let now = std::time::Instant::now();
+        let since = now.duration_since(std::mem::replace(&mut self.paid_until, now)).as_micros() as u64;
+        self.unpaid.cpu_us = self.unpaid.cpu_us.saturating_sub(since.saturating_mul(cpu_ms) / wall_ms);
+        (cpu_ms * 1_000).saturating_sub(self.unpaid.cpu_us).min(UNPAID_CPU_MS * 1_000)
+    }
+
+    fn why(&self, payer: Option<u32>, stop: Stop) -> Outcome {
+        match (stop, payer.and_then(|p| self.calls.get(&p))) {
+            // A turn is also cut off when it has used as much CPU as its call, or the start, had wall time left.
+            (Stop::Cpu, Some(call)) if call.is_overdue() && call.cpu_left_us() > 0 => Outcome::Wall,
+            (Stop::Cpu, _) if !self.loaded && self.unpaid.cpu_us < u64::from(self.worker.limits.cpu_ms) * 1_000 => self.start_overdue(),
+            (Stop::Cpu, _) => Outcome::Cpu,
+            (Stop::Memory, _) => Outcome::Memory,
+            (Stop::Trap(why), _) => Outcome::Internal(why),
+        }
+    }
+
+    fn charge(&mut self, payer: Option<u32>, total: Used) {
+        let counted = std::mem::replace(&mut self.counted, total);
+        let used = Used {
+            operations: total.operations.saturating_sub(counted.operations),
+            host_calls: total.host_calls.saturating_sub(counted.host_calls),
+            ..total
+        };
+        match payer.and_then(|p| self.calls.get_mut(&p)) {
+            Some(call) => call.charge(used),
+            None => {
+                self.unpaid.cpu_us += used.cpu_us;
+                self.unpaid.operations += used.operations;
+                self.unpaid.host_calls += used.host_calls;
+                self.unpaid.memory_peak = used.memory_peak;
+            }
+        }
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -422,26 +482,43 @@ impl Task {
         }
     }
 
+    /// Something came from outside: the account of what no call pays for begins anew.
+    pub(super) fn event_from_outside(&mut self, chain: Chain) {
+        self.unpaid = Used::default();
+        self.latest = chain;
+    }
+
+    /// The chain behind what is started now.
+    pub(super) fn chain(&mut self) -> Chain {
+        match self.current.and_then(|c| self.calls.get_mut(&c)) {
+            Some(call) => call.chain.next(),
+            None if self.latest.is_root() => Chain::default().next(),
+            None => self.latest.next(),
+        }
+    }
+
     fn carry_out_one(&mut self, op: &'static str, args: Vec<WireOut>) {
         match op {
             "log" => self.worker.observer.log(&text(&args, 0), &text(&args, 1)),
             "exception" => self.worker.observer.exception(&self.exception(&args, 0)),
-            "loaded" => {
-                self.loaded = true;
-                match args.get(1) {
-                    Some(Wire::Array(error)) => self.startup = Some(self.exception(error, 0)),
-                    _ => self.waiting.drain(..).for_each(|tx| drop(tx.send(Ok(())))),
+            "loaded" => match args.first() {
+                Some(Wire::Array(error)) => self.startup = Some(self.exception(error, 0)),
+                _ => (self.loaded, self.unpaid) = (true, Used::default()),
+            },
+            "respond" => {
+                self.respond(&args);
+                if args.get(6).and_then(Wire::as_bool) == Some(true) {
+                    self.finish(number(&args, 0));
                 }
             }
-            "respond" => self.respond(&args),
             "result" => {
-                let targets = self.targets(args.get(2));
+                let (targets, bytes) = (self.targets(args.get(2)), self.bytes_out(args.get(1)));
                 if let Some(call) = self.calls.get_mut(&number(&args, 0)) {
-                    let bytes = args.get(1).map(|v| {
-                        v.as_bytes().map_or_else(|| v.as_str().map(|s| s.as_bytes().to_vec()).unwrap_or_default(), <[u8]>::to_vec)
-                    });
                     let failed = args.get(3).and_then(Wire::as_bool).unwrap_or(false);
-                    call.result(RpcMessage { bytes: bytes.unwrap_or_default().into(), targets }, failed);
+                    match call.output(bytes.len()) {
+                        true => call.result(RpcMessage { bytes, targets, chain: Chain::default() }, failed),
+                        false => call.fail(output_exceeded()),
+                    }
                 }
             }
             "fail" => {
@@ -472,14 +549,13 @@ impl Task {
         let body = self.body_out(args.get(4));
         let socket = args.get(5).and_then(Wire::as_u32).and_then(|n| self.take_socket(n));
         let Some(call) = self.calls.get_mut(&id) else { return };
+        if headers_exceeded(args.get(3)) {
+            return call.fail(Exception { name: "RangeError".into(), message: HEADERS_EXCEEDED.into(), stack: String::new() });
+        }
         if let Body::Bytes(b) = &body
             && !call.output(b.len())
         {
-            return call.fail(Exception {
-                name: "RangeError".into(),
-                message: "the output limit was exceeded".into(),
-                stack: String::new(),
-            });
+            return call.fail(output_exceeded());
         }
         call.respond(Response {
             status: number(args, 1) as u16,
@@ -499,16 +575,21 @@ impl Task {
         }
     }
 
-    /// Ends calls that nothing can answer any more: no operation in flight, no timer, no other event to come.
-    fn finish_silent(&mut self) {
-        if !self.loaded || !self.in_flight.is_empty() || self.timer_ms.is_finite() || self.calls.is_empty() || !self.rx.is_empty() {
-            return;
+    /// Ends calls that nothing will answer: the isolate as a whole waits for no operation, stream, socket or timer, nothing is
+    /// queued for it, and nobody holds an object of its guest. A later call could still settle their promises, but a call is not
+    /// kept waiting for one that may never come. One that has answered (a stream of events, say) is left to its wall limit.
+    async fn end_hung(&mut self) -> Result<(), Outcome> {
+        let waits = !self.in_flight.is_empty() || self.timer_ms.is_finite() || !self.rx.is_empty() || self.exports.any_lent();
+        if !self.loaded || self.calls.is_empty() || waits {
+            return Ok(());
         }
-        let hung: Vec<u32> = self.calls.iter().filter(|(_, c)| !c.is_answered()).map(|(id, _)| *id).collect();
-        // Another call in flight could still resolve a promise that this one waits for.
-        if hung.len() == self.calls.len() && hung.len() == 1 && self.exports.handles() <= 1 {
-            hung.into_iter().for_each(|id| self.finish(id));
+        let mut hung: Vec<u32> = self.calls.iter().filter(|(_, call)| !call.is_answered()).map(|(id, _)| *id).collect();
+        hung.sort_unstable();
+        for id in hung {
+            self.finish(id);
+            self.turn(None, instance::event("cancel", vec![id.into()])).await?;
         }
+        Ok(())
     }
 
     async fn end_overdue(&mut self) -> Result<(), Outcome> {
@@ -557,7 +638,16 @@ impl Task {
                 let protocol = socket.protocol.clone();
                 Wire::Array(vec![self.add_socket(socket).into(), protocol.into()])
             }
+            Ended::Heavy { value, cpu_us } => {
+                if let Some(call) = payer.and_then(|p| self.calls.get_mut(&p)) {
+                    call.meter.cpu_us += cpu_us;
+                }
+                value
+            }
             Ended::Rpc(message) => {
+                if let Some(call) = payer.and_then(|p| self.calls.get_mut(&p)) {
+                    call.meter.bytes_in += message.bytes.len() as u64;
+                }
                 let channels = self.add_channels(&message.targets).unwrap_or_else(|| Wire::Array(Vec::new()));
                 Wire::Array(vec![message.bytes.to_vec().into(), channels])
             }
@@ -582,16 +672,21 @@ impl Task {
     fn end(&mut self, outcome: &Outcome) {
         self.rx.close();
         let culprit = self.current;
-        let mut calls = std::mem::take(&mut self.calls);
+        let mut calls: BTreeMap<u32, Call> = std::mem::take(&mut self.calls).into_iter().collect();
         while let Ok(command) = self.rx.try_recv() {
             match command {
-                Command::Call { id, reply, report, .. } => drop(calls.insert(id, Call::new("fetch", self.worker.limits, reply, report))),
+                Command::Call { id, arrived, input, reply, report, .. } => {
+                    calls.insert(id, Call::new((input.kind(), Chain::default()), self.worker.limits, arrived, reply, report));
+                }
                 Command::Ready(tx) => drop(tx.send(Err(outcome.clone()))),
-                Command::Cancel(_) | Command::Release(_) | Command::Snapshot(_) => {}
+                Command::Cancel(_) | Command::Release(_) | Command::Returned | Command::Snapshot(_) => {}
             }
         }
-        for tx in self.waiting.drain(..) {
-            let _ = tx.send(Err(outcome.clone()));
+        // A start that failed is on the account of the first call, for which it was made.
+        if !self.loaded
+            && let Some(first) = calls.values_mut().next()
+        {
+            first.charge(self.unpaid);
         }
         for (id, mut call) in calls {
             // A limit is the fault of the call that hit it; the others only shared the isolate.
@@ -605,6 +700,14 @@ impl Task {
             self.worker.observer.finished(event, &report);
         }
     }
+}
+
+fn startup_failed(message: String) -> Outcome {
+    Outcome::Startup(Exception { name: "Error".into(), message, stack: String::new() })
+}
+
+fn output_exceeded() -> Exception {
+    Exception { name: "RangeError".into(), message: "the output limit was exceeded".into(), stack: String::new() }
 }
 
 /// A JSON array as a wire value; anything else as an empty array.
@@ -623,6 +726,14 @@ fn json_array(text: &str) -> WireOut {
         Ok(array @ serde_json::Value::Array(_)) => wire(array),
         _ => Wire::Array(Vec::new()),
     }
+}
+
+/// Headers of one message may take so much of the host's memory, in bytes: unlike bodies they are not on an account.
+const HEADERS_BYTES_MAX: usize = 512 << 10;
+pub(super) const HEADERS_EXCEEDED: &str = "the headers are too large";
+
+pub(super) fn headers_exceeded(list: Option<&WireOut>) -> bool {
+    list.is_some_and(|list| list.footprint() > HEADERS_BYTES_MAX)
 }
 
 /// Headers as the flat array of the guest ABI.

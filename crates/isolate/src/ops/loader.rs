@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{number, text};
+use super::{effect_bytes, no_room, number, text};
+use crate::held::Held;
 use crate::instance::State;
 use crate::isolate::Entry;
 use crate::limits::LimitsAsked;
@@ -12,6 +13,12 @@ use crate::target::Target;
 use crate::trace::{Tails, observed};
 use crate::wire::{Wire, WireOut};
 use crate::worker::{Binding, Code, Module, ModuleKind, Worker};
+
+/// Longest name of a loaded worker, in bytes: names are kept in the loader's cache.
+const NAME_BYTES_MAX: usize = 4 << 10;
+
+/// Tails of one loaded worker: each gets a copy of every trace.
+const TAILS_MAX: usize = 32;
 
 fn thrown(message: impl Into<String>) -> WireOut {
     let message: String = message.into();
@@ -25,7 +32,9 @@ pub(super) fn call(state: &mut State, op: &str, args: &[Wire<'_>]) -> Option<Wir
         "loader.code" => code(state, args),
         "loader.fail" => {
             if let Some(loaded) = state.resources.loaded(number(args, 0)) {
-                loaded.fail(format!("{}: {}", text(args, 1), text(args, 2)));
+                let mut why = format!("{}: {}", text(args, 1), text(args, 2));
+                why.truncate(why.floor_char_boundary(super::LINE_BYTES_MAX));
+                loaded.fail(why);
             }
             Wire::Undefined
         }
@@ -41,6 +50,9 @@ pub(super) fn call(state: &mut State, op: &str, args: &[Wire<'_>]) -> Option<Wir
 fn get(state: &mut State, args: &[Wire<'_>]) -> WireOut {
     let Some(loader) = state.resources.loader(number(args, 0)) else { return thrown("no such loader") };
     let name = args.get(1).and_then(Wire::as_str);
+    if name.as_deref().is_some_and(|name| name.len() > NAME_BYTES_MAX) {
+        return Wire::error("RangeError", "the name of a worker is too long");
+    }
     let (loaded, wanted) = loader.get(name.as_deref());
     match state.resources.add_loaded(loaded) {
         Some(handle) => Wire::Array(vec![handle.into(), wanted.into()]),
@@ -60,18 +72,10 @@ fn limits(asked: Option<&Wire<'_>>) -> LimitsAsked {
     }
 }
 
-fn targets(state: &State, channels: Option<&Wire<'_>>) -> Vec<Arc<dyn Target>> {
-    let numbers = channels.and_then(Wire::as_array).unwrap_or_default();
-    numbers.iter().filter_map(|n| state.resources.channel(n.as_u32()?).cloned()).collect()
-}
-
 /// Channels given away with code: the guest keeps no number for them.
 fn taken(state: &mut State, channels: Option<&Wire<'_>>) -> Vec<Arc<dyn Target>> {
-    let targets = targets(state, channels);
-    for n in channels.and_then(Wire::as_array).unwrap_or_default() {
-        state.resources.drop_channel(n.as_u32().unwrap_or(0));
-    }
-    targets
+    let numbers = channels.and_then(Wire::as_array).unwrap_or_default();
+    numbers.iter().filter_map(|n| state.resources.take_channel(n.as_u32()?)).collect()
 }
 
 fn content(value: &Wire<'_>) -> Vec<u8> {
@@ -81,8 +85,8 @@ fn content(value: &Wire<'_>) -> Vec<u8> {
     }
 }
 
-/// `[name, kind, content]` each.
-fn modules(list: &[Wire<'_>]) -> (HashMap<String, Module>, Vec<Untransformed>) {
+/// `[name, kind, content]` each; their contents are on the loader's account.
+fn modules(list: &[Wire<'_>], held: &Held) -> (HashMap<String, Module>, Vec<Untransformed>) {
     let mut modules = HashMap::new();
     let mut untransformed = Vec::new();
     for entry in list.iter().filter_map(Wire::as_array) {
@@ -96,23 +100,38 @@ fn modules(list: &[Wire<'_>]) -> (HashMap<String, Module>, Vec<Untransformed>) {
             "wasm" => ModuleKind::Wasm,
             "ts" | "tsx" | "jsx" => {
                 let kind = ["ts", "tsx", "jsx"].into_iter().find(|k| *k == kind).unwrap_or("ts");
-                untransformed.push((name, kind, String::from_utf8_lossy(&bytes).into_owned()));
+                let charge = held.charge(bytes.len());
+                untransformed.push(Untransformed { name, kind, source: String::from_utf8_lossy(&bytes).into_owned(), charge });
                 continue;
             }
             _ => ModuleKind::JavaScript,
         };
-        modules.insert(name, Module { kind, content: bytes.into(), source_map: None });
+        modules.insert(name, Module { kind, content: held.bytes(bytes), source_map: None });
     }
     (modules, untransformed)
 }
 
 fn code(state: &mut State, args: &[Wire<'_>]) -> WireOut {
     let Some(loaded) = state.resources.loaded(number(args, 0)) else { return thrown("no such worker") };
-    let (modules, untransformed) = modules(args.get(2).and_then(Wire::as_array).unwrap_or_default());
+    // Checked before anything is copied: names, options and contents all stay on the host.
+    let list = args.get(2).and_then(Wire::as_array).unwrap_or_default();
+    let (policy, size) = (loaded.loader().policy(), effect_bytes(args));
+    let code_size: usize = list.iter().filter_map(Wire::as_array).filter_map(|m| m.get(2)).map(Wire::footprint).sum();
+    if code_size as u64 > policy.code_bytes {
+        return thrown(format!("the worker's modules are {code_size} bytes; at most {} are allowed", policy.code_bytes));
+    }
+    if !loaded.loader().room(size) {
+        return Wire::error("RangeError", "the code of all loaded workers would be more than their loader may hold");
+    }
+    if args.get(8).and_then(Wire::as_array).is_some_and(|tails| tails.len() > TAILS_MAX) {
+        return Wire::error("RangeError", format!("a worker has at most {TAILS_MAX} tails"));
+    }
+    let held = loaded.loader().held().clone();
+    let (modules, untransformed) = modules(list, &held);
     let code = Code { main: text(args, 1), modules };
     let env = taken(state, args.get(6));
     let bindings = match args.get(5) {
-        Some(Wire::Bytes(b)) => vec![(String::new(), Binding::Cloned(b.to_vec().into(), env))],
+        Some(Wire::Bytes(b)) => vec![(String::new(), Binding::Cloned(held.bytes(b.to_vec()), env))],
         _ => Vec::new(),
     };
     let outbound = match args.get(7) {
@@ -121,11 +140,6 @@ fn code(state: &mut State, args: &[Wire<'_>]) -> WireOut {
         Some(n) => taken(state, Some(&Wire::Array(vec![n.clone()]))).pop(),
     };
     let tails = taken(state, args.get(8));
-    let policy = loaded.loader().policy();
-    let size = code.size() + untransformed.iter().map(|(_, _, s)| s.len() as u64).sum::<u64>();
-    if size > policy.code_bytes {
-        return thrown(format!("the worker's modules are {size} bytes; at most {} are allowed", policy.code_bytes));
-    }
     let options = Wire::object([
         ("compatibilityDate", args.get(3).cloned().unwrap_or_default()),
         ("compatibilityFlags", args.get(4).cloned().unwrap_or_default()),
@@ -144,7 +158,10 @@ fn code(state: &mut State, args: &[Wire<'_>]) -> WireOut {
 
 fn entrypoint(state: &mut State, args: &[Wire<'_>]) -> WireOut {
     let Some(loaded) = state.resources.loaded(number(args, 0)) else { return thrown("no such worker") };
-    let props = args.get(2).and_then(Wire::as_bytes).unwrap_or_default().to_vec().into();
+    if !state.room(effect_bytes(args)) {
+        return no_room();
+    }
+    let props = state.held.bytes(args.get(2).and_then(Wire::as_bytes).unwrap_or_default().to_vec());
     let targets = taken(state, args.get(3));
     let name = args.get(1).and_then(Wire::as_str).map(|s| s.into_owned());
     let entry = Entry { name, props, targets, limits: limits(args.get(4)) };

@@ -3,11 +3,15 @@
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::wire;
+use std::sync::Arc;
 
-/// Every family of operations, and a name that is none.
-const OPS: &[&str] = &[
+use super::*;
+use crate::instance::EFFECTS_MAX;
+use crate::wire;
+use crate::worker::{Code, Worker};
+
+/// What the engine answers itself, and names that are none.
+const OWN: &[&str] = &[
     "start",
     "abandon",
     "module.load",
@@ -37,27 +41,13 @@ const OPS: &[&str] = &[
     "done",
     "log",
     "exception",
-    "url.parse",
-    "url.set",
-    "url.domainToASCII",
-    "url.domainToUnicode",
-    "text.decode",
-    "text.label",
-    "text.drop",
-    "zip.open",
-    "zip.push",
-    "zip.drop",
-    "random",
-    "hash.open",
-    "hash.push",
-    "hash.finish",
-    "hash.copy",
-    "hash.drop",
-    "crypto.digest",
-    "crypto.hmac",
-    "crypto.heavy.pbkdf2",
     "no.such",
 ];
+
+fn operation() -> impl Strategy<Value = &'static str> {
+    let own = prop::sample::select(OWN);
+    prop_oneof![own, prop::sample::select(host::OPERATIONS)]
+}
 
 fn value() -> impl Strategy<Value = WireOut> {
     let words = prop::sample::select(vec!["gzip", "SHA-256", "utf-8", "http://a/b", "fetch", "stream.write", "host", "default", "main.js"]);
@@ -84,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_values(calls in prop::collection::vec((prop::sample::select(OPS), prop::collection::vec(value(), 0..6)), 1..8)) {
+    fn any_values(calls in prop::collection::vec((operation(), prop::collection::vec(value(), 0..6)), 1..8)) {
         let mut state = State::unused();
         let n = calls.len();
         for (op, args) in calls {
@@ -94,36 +84,108 @@ proptest! {
             call(&mut state, op.as_bytes(), &message).encode(&mut answer);
             prop_assert!(wire::decode(&answer).is_ok());
         }
-        prop_assert!(state.effects.len() <= n);
+        prop_assert!(state.take_effects().len() <= n);
     }
 
     #[test]
-    fn any_bytes(op in prop::sample::select(OPS), name in prop::collection::vec(any::<u8>(), 0..12), message in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes(op in operation(), name in prop::collection::vec(any::<u8>(), 0..12), message in prop::collection::vec(any::<u8>(), 0..200)) {
         let mut state = State::unused();
         call(&mut state, op.as_bytes(), &message);
         call(&mut state, &name, &message);
-        prop_assert!(state.effects.len() <= 2);
+        prop_assert!(state.take_effects().len() <= 2);
     }
+}
+
+fn message(args: Vec<WireOut>) -> Vec<u8> {
+    Wire::Array(args).to_vec()
+}
+
+fn state_of(memory_mb: u32) -> State {
+    let mut worker = Worker::new(Code::default());
+    worker.limits.memory_mb = memory_mb;
+    State::new(Arc::new(worker))
 }
 
 #[test]
 fn a_flood_of_effects_is_refused() {
-    let mut state = State::unused();
-    let mut message = Vec::new();
-    Wire::Array(vec![WireOut::from(1_u32)]).encode(&mut message);
+    let mut state = state_of(1_024);
+    let close = message(vec![1_u32.into()]);
     for _ in 0..EFFECTS_MAX {
-        assert_eq!(call(&mut state, b"abandon", &message), Wire::Undefined);
+        assert_eq!(call(&mut state, b"stream.close", &close), Wire::Undefined);
     }
-    assert!(matches!(call(&mut state, b"abandon", &message), Wire::Error { .. }));
-    assert_eq!(state.effects.len(), EFFECTS_MAX);
+    assert!(matches!(call(&mut state, b"stream.close", &close), Wire::Error { .. }));
+    assert_eq!(call(&mut state, b"abandon", &close), Wire::Undefined);
+    assert_eq!(state.take_effects().len(), EFFECTS_MAX);
+    assert_eq!(call(&mut state, b"stream.close", &close), Wire::Undefined);
+}
+
+fn is_range_error(answer: &WireOut) -> bool {
+    matches!(answer, Wire::Error { name, .. } if name.raw() == b"RangeError")
+}
+
+/// Whatever holds bytes on the host is refused where the memory limit is reached, and has room again once they are gone.
+#[test]
+fn a_flood_of_effect_bytes_is_refused() {
+    let mebibyte = || WireOut::from(vec![0_u8; 1 << 20]);
+    for (op, args) in [
+        ("start", vec!["rpc".into(), 1_u32.into(), 2_u32.into(), mebibyte()]),
+        ("start", vec!["stream.write".into(), 1_u32.into(), 2_u32.into(), mebibyte()]),
+        ("ws.send", vec![1_u32.into(), mebibyte()]),
+        ("result", vec![1_u32.into(), mebibyte()]),
+        ("start", vec!["fetch".into(), 1_u32.into(), Wire::Array(vec![Wire::Null; 40_000])]),
+    ] {
+        let mut state = state_of(8);
+        let message = message(args);
+        let taken = (0..100).take_while(|_| !is_range_error(&call(&mut state, op.as_bytes(), &message))).count();
+        assert!((3..8).contains(&taken), "{op}: {taken}");
+        state.take_effects();
+        assert!(!is_range_error(&call(&mut state, op.as_bytes(), &message)), "{op}");
+    }
+}
+
+#[test]
+fn codecs_and_the_like_count_as_memory() {
+    let mut state = state_of(4);
+    let open = message(vec!["gzip".into(), true.into()]);
+    let opened = (0..100).take_while(|_| !is_range_error(&call(&mut state, b"zip.open", &open))).count();
+    assert!((5..=10).contains(&opened), "{opened}");
+    assert!(is_range_error(&call(&mut state, b"ws.send", &message(vec![1_u32.into(), vec![0_u8; 1 << 20].into()]))));
+}
+
+#[test]
+fn a_refused_write_cuts_its_stream_off() {
+    let mut state = state_of(1);
+    let write = message(vec!["stream.write".into(), 1_u32.into(), 7_u32.into(), vec![0_u8; 2 << 20].into()]);
+    assert!(is_range_error(&call(&mut state, b"start", &write)));
+    let effects = state.take_effects();
+    assert!(matches!(&effects[..], [Effect::Do { op: "stream.abort", args }] if number(args, 0) == 7), "{effects:?}");
+}
+
+#[test]
+fn a_console_flood_is_cut_and_said() {
+    let mut state = state_of(64);
+    let line = message(vec!["log".into(), "é".repeat(100_000).into()]);
+    for _ in 0..1_000 {
+        assert_eq!(call(&mut state, b"log", &line), Wire::Undefined);
+    }
+    let lines: Vec<String> = state
+        .take_effects()
+        .iter()
+        .map(|effect| match effect {
+            Effect::Do { op: "log", args } => text(args, 1),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(lines.iter().map(String::len).sum::<usize>() <= 1 << 20);
+    assert!(lines[0].ends_with("é…"), "cut within a character");
+    assert!(lines.last().unwrap().contains("993 more lines"), "{:?}", lines.last());
 }
 
 #[test]
 fn numbers_that_were_never_given_find_nothing() {
     for op in ["channel.dup", "loader.get", "loader.code", "loader.entrypoint", "hash.finish", "zip.push"] {
         let mut state = State::unused();
-        let mut message = Vec::new();
-        Wire::Array(vec![WireOut::from(7_u32)]).encode(&mut message);
+        let message = message(vec![7_u32.into()]);
         assert!(matches!(call(&mut state, op.as_bytes(), &message), Wire::Error { .. }), "{op}");
     }
 }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use skep_isolate::{Binding, Code, Isolate, Limits, Module, ModuleKind, Outcome, Worker};
+use skep_isolate::{Binding, Code, Entry, Isolate, JavaScriptOnly, Limits, Loader, Module, ModuleKind, Outcome, Worker};
 
-use crate::worlds::{Ledger, Outside, assert_serves, call, get, handler, image, image_of_own, run, tight, worker};
+use crate::worlds::{Late, Ledger, Outside, assert_serves, call, get, handler, image, image_of_own, run, tight, worker};
 
 /// Runs `source` and checks that it ended in one of the ways of `expected` (words of outcomes, separated by spaces).
 async fn attack(source: String, expected: &str) {
@@ -166,7 +166,7 @@ mod bombs {
         strings_kept "memory cpu" "const a = []; for (;;) a.push('x'.repeat(1e5) + a.length)";
         repeat "ok memory" "try { 'x'.repeat(2 ** 29); } catch { return new Response('held') }";
         pad "ok memory" "try { 'x'.padStart(2 ** 30) } catch { return new Response('held') }";
-        join "ok memory" "try { Array(2 ** 28).join('xxxxxxxx') } catch { return new Response('held') }";
+        join "ok memory cpu" "try { Array(2 ** 28).join('xxxxxxxx') } catch { return new Response('held') }";
         concat_spread "memory cpu exception" "let a = [1]; for (;;) a = [...a, ...a]";
         replace_all "memory cpu exception" "let s = 'x'.repeat(1e4); s.replaceAll('x', s).replaceAll('x', s)";
         json_text "memory cpu exception" "const o = Array(1e6).fill('\\u0000'.repeat(100)); JSON.stringify(o)";
@@ -324,9 +324,231 @@ mod boundary {
         worker.observer = ledger.clone();
         worker.limits.cpu_ms = 5_000;
         let ran = run(image(), worker).await;
-        let kept: usize = ledger.lines.lock().unwrap().iter().map(String::len).sum();
-        assert!(kept <= 64 << 20, "{kept} bytes of logs: {:?}", ran.word());
+        assert_eq!(ran.answer.as_deref(), Ok("held"));
+        let lines = std::mem::take(&mut *ledger.lines.lock().unwrap());
+        let kept: usize = lines.iter().map(String::len).sum();
+        assert!(kept <= 1 << 20, "{kept} bytes of logs");
+        assert!(lines.last().unwrap().contains("more lines were dropped"), "{:?}", lines.last());
         assert_serves(image()).await;
+    }
+
+    /// Much in one turn that nobody has taken yet: refused where the memory limit is reached, and the guest can go on.
+    #[tokio::test]
+    async fn a_flood_of_effect_bytes_is_refused_inside() {
+        let floods = [
+            "fetch('http://a/', { method: 'POST', body: bytes }).catch(e => { names.push(e.name) })",
+            "socket.send(bytes)",
+            "writer.write(bytes).catch(e => { names.push(e.name) })",
+        ];
+        for flood in floods {
+            let mut worker = worker(&handler(&format!(
+                "const names = [], bytes = new Uint8Array(4 << 20); const [client, socket] = Object.values(new WebSocketPair()); socket.accept();
+                 const {{ readable, writable }} = new TransformStream(undefined, {{ highWaterMark: 1e9 }}); const writer = writable.getWriter();
+                 fetch('http://a/', {{ method: 'POST', body: readable, duplex: 'half' }}).catch(() => {{}});
+                 try {{ for (let i = 0; i < 60; i++) {{ {flood}; if (names.length) break; await null }} }} catch (e) {{ names.push(e.name) }}
+                 return new Response('held')"
+            )));
+            worker.limits = Limits { cpu_ms: 5_000, subrequests: 1_000, ..tight() };
+            worker.outbound = Some(Arc::new(Outside::Silent));
+            let ran = run(image(), worker).await;
+            assert!(matches!(ran.word(), "ok" | "memory"), "{flood}: {ran:?}");
+            assert!(ran.report.meter.memory_peak_bytes <= 48 << 20, "{flood}: {:?}", ran.report.meter);
+        }
+        assert_serves(image()).await;
+    }
+
+    /// Each turn of the flood is refused what the turns before still hold.
+    #[tokio::test]
+    async fn a_flood_of_operations_over_many_turns_is_bounded() {
+        let flood = "let kept = true; const again = () => { for (let i = 0; i < 2e3; i++) fetch('http://a/' + 'x'.repeat(5e3)).catch(() => kept && again()) }; again();
+            await scheduler.wait(100); kept = false; return new Response('held')";
+        let mut worker = worker(&handler(flood));
+        worker.limits = Limits { subrequests: u32::MAX, pending: 8, ..tight() };
+        worker.outbound = Some(Arc::new(Outside::Silent));
+        let ran = run(image(), worker).await;
+        assert!(matches!(ran.word(), "ok" | "memory" | "cpu" | "wall"), "{ran:?}");
+        assert!(ran.report.meter.memory_peak_bytes <= 48 << 20, "{:?}", ran.report.meter);
+        assert_serves(image()).await;
+    }
+
+    /// A stack may be any text: mapping it to the sources is bounded.
+    #[tokio::test]
+    async fn a_stack_of_a_million_lines_is_not_mapped_line_by_line() {
+        let body = "const e = new Error('x'); e.stack = '    at f (main.js:1:1)\\n'.repeat(4e4); for (let i = 0; i < 20; i++) reportError(e); throw e";
+        let mut worker = worker("");
+        let map = format!(r#"{{"version":3,"sources":["a.ts"],"names":[],"mappings":"{}"}}"#, "AAAA,".repeat(200_000));
+        let module = Module { kind: ModuleKind::JavaScript, content: handler(body).into(), source_map: Some(map.into()) };
+        worker.code = Arc::new(Code { main: "main.js".into(), modules: [("main.js".to_owned(), module)].into() });
+        worker.limits.cpu_ms = 5_000;
+        let ran = run(image(), worker).await;
+        assert_eq!(ran.word(), "exception", "{:.200}", format!("{ran:?}"));
+    }
+}
+
+mod rings {
+    //! Workers that call one another, or themselves, without end.
+    use super::*;
+
+    const DEPTH: &str = "Subrequest depth limit exceeded";
+
+    fn limits() -> Limits {
+        Limits { subrequests: 100, cpu_ms: 10_000, wall_ms: 20_000, ..tight() }
+    }
+
+    /// Two workers, each with a service binding to the other, of which the first is called.
+    async fn ring(source: &str) -> String {
+        let late = Late::default();
+        let start = |binding| {
+            let mut worker = worker(source);
+            worker.limits = limits();
+            worker.bindings.push(("OTHER".into(), binding));
+            Isolate::start(image(), Arc::new(worker))
+        };
+        let a = start(late.binding());
+        let b = start(Binding::Service(a.entrypoint(Entry::default())));
+        late.set(b.entrypoint(Entry::default()));
+        let ran = get(&a).await;
+        assert_serves(image()).await;
+        ran.answer.unwrap()
+    }
+
+    fn assert_ended(answer: &str) {
+        assert!(answer.starts_with("32 ") && answer.contains(DEPTH), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn of_service_calls_by_fetch() {
+        let source = handler(
+            "const n = Number(new URL(request.url).searchParams.get('n') ?? 0);
+             try { return await env.OTHER.fetch('http://other/?n=' + (n + 1)) } catch (e) { return new Response(n + ' ' + e.message) }",
+        );
+        assert_ended(&ring(&source).await);
+    }
+
+    #[tokio::test]
+    async fn of_service_calls_by_rpc() {
+        let source = "import { WorkerEntrypoint } from 'cloudflare:workers';
+            export default class extends WorkerEntrypoint {
+                async again(n) { try { return await this.env.OTHER.again(n + 1) } catch (e) { return n + ' ' + e.message } }
+                async fetch() { return new Response(await this.again(0)) }
+            }";
+        assert_ended(&ring(source).await);
+    }
+
+    /// Back and forth through functions passed by reference.
+    #[tokio::test]
+    async fn of_passed_functions() {
+        let source = "import { WorkerEntrypoint } from 'cloudflare:workers';
+            const back = f => async (n, g) => { try { return await g(n + 1, back(f)) } catch (e) { return n + ' ' + e.message } };
+            export default class extends WorkerEntrypoint {
+                start(f) { return f(1, back(f)) }
+                async fetch() { return new Response(await this.env.OTHER.start(back())) }
+            }";
+        let answer = ring(source).await;
+        assert!(answer.contains(DEPTH), "{answer}");
+    }
+
+    async fn alone(source: &str) -> String {
+        let mut worker = worker(source);
+        worker.limits = limits();
+        let ran = run(image(), worker).await;
+        assert_serves(image()).await;
+        ran.answer.unwrap()
+    }
+
+    #[tokio::test]
+    async fn of_one_worker_through_its_own_exports() {
+        let fetching = "const n = Number(new URL(request.url).searchParams.get('n') ?? 0);
+             try { return await ctx.exports.default.fetch('http://self/?n=' + (n + 1)) } catch (e) { return new Response(n + ' ' + e.message) }";
+        assert_ended(&alone(&handler(fetching)).await);
+        let calling = "import { WorkerEntrypoint } from 'cloudflare:workers';
+            export class Self extends WorkerEntrypoint { async again(n) { try { return await this.ctx.exports.Self.again(n + 1) } catch (e) { return n + ' ' + e.message } } }
+            export default { async fetch(request, env, ctx) { return new Response(await ctx.exports.Self.again(1)) } }";
+        assert_ended(&alone(calling).await);
+    }
+
+    /// A loaded worker that is given a stub of its parent, which loads it again and again.
+    #[tokio::test]
+    async fn of_loaded_workers() {
+        let source = "import { WorkerEntrypoint } from 'cloudflare:workers';
+            const child = `export default { fetch(request, env) { return env.PARENT.fetch(request) } }`;
+            export default { async fetch(request, env, ctx) {
+                const n = Number(new URL(request.url).searchParams.get('n') ?? 0);
+                const code = { compatibilityDate: '2026-01-01', mainModule: 'm.js', modules: { 'm.js': child }, env: { PARENT: ctx.exports.default } };
+                try { return await env.LOADER.get('child', () => code).getEntrypoint().fetch('http://child/?n=' + (n + 2)) } catch (e) { return new Response(n + ' ' + e.message) }
+            } }";
+        let mut worker = worker(source);
+        worker.limits = limits();
+        worker.bindings.push(("LOADER".into(), Binding::Loader(Loader::new(image(), limits(), 8, Arc::new(JavaScriptOnly)))));
+        let isolate = Isolate::start(image(), Arc::new(worker));
+        assert_ended(&get(&isolate).await.answer.unwrap());
+        assert_serves(image()).await;
+    }
+
+    /// Depth alone would allow 2³² of these.
+    #[tokio::test]
+    async fn of_a_tree() {
+        let fetching = "const again = () => ctx.exports.default.fetch(request.url).then(() => {}, () => {});
+             await Promise.all([again(), again()]); return new Response('held')";
+        let mut worker = worker(&handler(fetching));
+        worker.limits = Limits { wall_ms: 3_000, cpu_ms: 60_000, memory_mb: 128, ..tight() };
+        let isolate = Isolate::start(image(), Arc::new(worker));
+        let _ = get(&isolate).await;
+        assert_serves(image()).await;
+    }
+}
+
+mod channels {
+    //! Stubs used in ways that their protocol does not foresee, between real workers.
+    use super::*;
+
+    const KEEPER: &str = "import { WorkerEntrypoint, RpcTarget } from 'cloudflare:workers';
+        class Counter extends RpcTarget { n = 0; add() { return ++this.n } }
+        let kept;
+        export default class extends WorkerEntrypoint {
+            counter() { return new Counter() }
+            async both(a, b) { return [await a(), await b(), await a()] }
+            keep(f) { kept = f.dup() }
+            async kept() { try { return await kept() } catch (e) { return e.message } }
+            twice(f) { return [f.dup(), f.dup()] }
+        }";
+
+    async fn answered(body: &str) -> String {
+        let keeper = Isolate::start(image(), Arc::new(worker(KEEPER)));
+        let mut worker = worker(&handler(body));
+        worker.limits = Limits { subrequests: 100, ..tight() };
+        worker.bindings.push(("KEEPER".into(), Binding::Service(keeper.entrypoint(Entry::default()))));
+        let ran = run(image(), worker).await;
+        assert_serves(image()).await;
+        ran.answer.unwrap_or_else(|outcome| panic!("{outcome}"))
+    }
+
+    #[tokio::test]
+    async fn one_stub_twice_in_one_message() {
+        let body = "let n = 0; const f = () => ++n; return new Response(String(await env.KEEPER.both(f, f)))";
+        assert_eq!(answered(body).await, "1,2,3");
+    }
+
+    #[tokio::test]
+    async fn a_stub_sent_on_and_used_after() {
+        let body = "using c = await env.KEEPER.counter(); const f = () => c.add(); const [a, b] = await env.KEEPER.twice(f);
+            const got = [await a(), await b()]; a[Symbol.dispose](); let gone; try { await a() } catch (e) { gone = e.name }
+            return new Response([...got, await b(), gone].join())";
+        assert_eq!(answered(body).await, "1,2,3,Error");
+    }
+
+    #[tokio::test]
+    async fn an_object_whose_worker_has_ended() {
+        let keeper = Isolate::start(image(), Arc::new(worker(KEEPER)));
+        let bound = |body: &str| {
+            let mut worker = worker(&handler(body));
+            worker.bindings.push(("KEEPER".into(), Binding::Service(keeper.entrypoint(Entry::default()))));
+            worker
+        };
+        // The keeper holds the first one's function, and the first one is cut off.
+        assert_eq!(run(image(), bound("await env.KEEPER.keep(() => 'alive'); for (;;);")).await.word(), "cpu");
+        let ran = run(image(), bound("return new Response(await env.KEEPER.kept())")).await;
+        assert!(ran.answer.as_deref().is_ok_and(|said| said.contains("ended")), "{ran:?}");
     }
 }
 
@@ -369,7 +591,7 @@ mod modules {
             w
         })
         .await;
-        assert!(ran.answer.is_err(), "{ran:?}");
+        assert!(matches!(&ran.answer, Err(Outcome::Startup(e)) if e.message.contains("unsettled")), "{ran:?}");
         assert_serves(image()).await;
     }
 
@@ -470,7 +692,7 @@ mod neighbours {
                 filler.limits.cpu_ms = 1_000;
                 run(&image, filler).await;
                 let mut seeker = worker(&handler(SEARCH));
-                seeker.limits.cpu_ms = 5_000;
+                (seeker.limits.cpu_ms, seeker.limits.wall_ms) = (5_000, 30_000);
                 assert_eq!(run(&image, seeker).await.answer.as_deref(), Ok("zero"), "after {fill} {ending}");
             }
         }

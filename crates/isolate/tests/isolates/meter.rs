@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use skep_isolate::{Limits, Meter};
+use skep_isolate::{Entry, Isolate, Limits, Meter, Request};
 
-use crate::worlds::{Outside, handler, image, image_of_own, run, tight, worker};
+use crate::worlds::{Ledger, Outside, handler, image, image_of_own, run, tight, worker};
 
 const WORK: &str = "
     const words = new Map();
@@ -55,4 +55,71 @@ async fn figures_are_plausible() {
     )
     .await;
     assert!(calls.subrequests == 3 && calls.bytes_out == 9 && calls.host_calls >= idle.host_calls + 3, "{calls:?}");
+}
+
+/// The account of a call holds its last turn, however that ended.
+#[tokio::test]
+async fn a_turn_that_was_cut_off_is_on_the_account() {
+    let spends = "for (let i = 0; i < 50; i++) crypto.randomUUID(); new URL('http://a/b?c'); const kept = new Uint8Array(8 << 20).fill(1); for (let i = 0; i < 3e5; i++);";
+    let cases = [
+        ("for (;;);", "cpu", 250_000),
+        ("const all = []; for (;;) all.push(new Uint8Array(1 << 20).fill(1))", "memory", 1_000),
+        ("let i = [1].values(); for (let n = 0; n < 1e4; n++) i = i.map(x => x); i.next()", "internal exception", 1_000),
+    ];
+    for (end, words, cpu_us) in cases {
+        let mut worker = worker(&handler(&format!("await null; await scheduler.wait(1); {spends} {end}")));
+        worker.observer = Arc::new(Ledger::default());
+        let ran = run(image(), worker).await;
+        let meter = ran.report.meter;
+        assert!(words.contains(ran.word()), "{ran:?}");
+        assert!(meter.cpu_us >= cpu_us, "{end}: {meter:?}");
+        assert!(meter.operations > 10_000 && meter.host_calls >= 2 && meter.memory_peak_bytes > 10 << 20, "{end}: {meter:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_logged_before_the_end_is_heard() {
+    let ledger = Arc::new(Ledger::default());
+    let mut worker = worker(&handler("console.log('before'); for (;;);"));
+    worker.observer = ledger.clone();
+    assert_eq!(run(image(), worker).await.word(), "cpu");
+    assert_eq!(*ledger.lines.lock().unwrap(), ["before"]);
+}
+
+/// So does the start that failed: it is on the account of the call it was made for.
+#[tokio::test]
+async fn a_start_that_failed_is_on_the_account() {
+    let spends = "for (let i = 0; i < 3e5; i++);";
+    for (end, words) in [
+        ("throw new Error('no')", "startup"),
+        ("await null; await Promise.reject(new Error('late'))", "startup"),
+        ("for (;;);", "cpu"),
+        ("const all = []; for (;;) all.push(new Uint8Array(1 << 20).fill(1))", "memory"),
+        ("await new Promise(() => {})", "startup"),
+    ] {
+        let ran = run(image(), worker(&format!("{spends} {end}; export default {{}}"))).await;
+        let meter = ran.report.meter;
+        assert_eq!(ran.word(), words, "{end}: {ran:?}");
+        assert!(meter.cpu_us > 500 && meter.operations > 1_000 && meter.memory_peak_bytes > 1 << 20, "{end}: {meter:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_call_is_on_the_account() {
+    let isolate = Isolate::start(
+        image(),
+        Arc::new(worker(&handler(
+            "request.signal.addEventListener('abort', () => { for (let i = 0; i < 2e6; i++); }); for (let i = 0; i < 1e5; i++); await scheduler.wait(60_000); return new Response()",
+        ))),
+    );
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    let request = Request { method: "GET".into(), url: "http://worker/".into(), ..Request::default() };
+    isolate.ready().await.unwrap();
+    let left =
+        tokio::time::timeout(std::time::Duration::from_millis(300), isolate.fetch_reported(Entry::default(), request, Some(tx))).await;
+    assert!(left.is_err());
+    drop(isolate);
+    let report = rx.await.unwrap();
+    assert_eq!(report.outcome.word(), "cancelled");
+    assert!(report.meter.cpu_us > 300 && report.meter.operations > 1_000, "{report:?}");
 }

@@ -121,14 +121,16 @@ async fn another_image_is_refused() {
 /// Bytes of one snapshot, made once.
 fn specimen() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    BYTES.get_or_init(|| {
+    let make = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let isolate = Isolate::start(image(), counter());
             result(&isolate, "send").await;
             isolate.snapshot().await.unwrap().to_bytes()
         })
-    })
+    };
+    // On a thread of its own: some callers are in a runtime already.
+    BYTES.get_or_init(|| std::thread::spawn(make).join().unwrap())
 }
 
 /// With the checksum put right, as someone would who forges on purpose.
@@ -158,21 +160,124 @@ proptest! {
     }
 
     #[test]
+    fn garbage_behind_a_good_head_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..600), from in 8_usize..60) {
+        let forged = resealed([&specimen()[..from], &bytes, &[0; 4]].concat());
+        prop_assert!(Snapshot::from_bytes(&forged).is_err());
+    }
+
+    #[test]
     fn garbage_is_no_snapshot(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
         prop_assert!(Snapshot::from_bytes(&bytes).is_err());
     }
 }
 
+/// Where the numbers of the header stand: memory, pages, timer, lost operations.
+const HEADER: [usize; 4] = [24, 32, 40, 48];
+const FRAME: usize = 56;
+
+/// A specimen without lost operations, with one number of its header changed.
+fn forged(field: usize, value: u64) -> Vec<u8> {
+    let mut bytes = specimen().to_vec();
+    bytes[HEADER[field]..HEADER[field] + 8].copy_from_slice(&value.to_le_bytes());
+    resealed(bytes)
+}
+
+fn number(bytes: &[u8], field: usize) -> u64 {
+    u64::from_le_bytes(bytes[HEADER[field]..][..8].try_into().unwrap())
+}
+
+#[tokio::test]
+async fn a_forged_page_count_is_refused_before_anything_is_allocated() {
+    let pages = number(specimen(), 1);
+    for more in [1 << 20, (4 << 30) / 4096, u64::MAX / 4108, u64::MAX / 4108 + 1, u64::MAX] {
+        let refused = Snapshot::from_bytes(&forged(1, more));
+        assert!(matches!(refused, Err(SnapshotError::Damaged(_))), "{more}: {refused:?}");
+    }
+    for other in [0, 1, pages - 1, pages + 1, pages * 2] {
+        let Ok(snapshot) = Snapshot::from_bytes(&forged(1, other)) else { continue };
+        let refused = Isolate::wake(image(), counter(), snapshot).unwrap().ready().await.unwrap_err();
+        assert!(refused.to_string().contains("the snapshot is damaged"), "{other}: {refused}");
+    }
+}
+
+#[test]
+fn a_forged_count_of_lost_operations_is_refused() {
+    for lost in [u64::MAX, u64::MAX / 4 + 1, 1 << 40, specimen().len() as u64] {
+        assert!(matches!(Snapshot::from_bytes(&forged(3, lost)), Err(SnapshotError::Damaged(_))), "{lost}");
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_beyond_the_memory_limit_is_refused() {
+    let memory = number(specimen(), 0);
+    for size in [(48 << 20) + (64 << 10), 1 << 40] {
+        let snapshot = Snapshot::from_bytes(&forged(0, size)).unwrap();
+        let refused = Isolate::wake(image(), counter(), snapshot).unwrap_err();
+        assert_eq!(refused, SnapshotError::TooLarge { needed: size, most: 48 << 20 });
+        assert!(refused.to_string().contains("raise its memory limit"), "{refused}");
+    }
+    for size in [0, 4096, memory - (64 << 10), memory + 1] {
+        let woken = Snapshot::from_bytes(&forged(0, size)).and_then(|snapshot| Isolate::wake(image(), counter(), snapshot));
+        assert!(matches!(woken, Err(SnapshotError::Damaged(_))), "{size}");
+    }
+    let honest = Isolate::start(
+        image(),
+        Arc::new(worker("const all = new Uint8Array(20 << 20).fill(1); export const f = () => all.length; export default {}")),
+    );
+    let snapshot = written(&honest).await;
+    let mut small = worker("");
+    small.limits.memory_mb = 16;
+    assert!(matches!(Isolate::wake(image(), Arc::new(small), snapshot), Err(SnapshotError::TooLarge { .. })));
+}
+
+/// A snapshot whose frame holds these pages, all zeros.
+fn packed(memory: u64, indexes: &[u32]) -> Vec<u8> {
+    let mut plain: Vec<u8> = indexes.iter().flat_map(|i| [&i.to_le_bytes()[..], &u64::MAX.to_le_bytes()].concat()).collect();
+    plain.resize(indexes.len() * (12 + 4096), 0);
+    let mut bytes = specimen()[..FRAME].to_vec();
+    for (field, value) in [(0, memory), (1, indexes.len() as u64), (3, 0)] {
+        bytes[HEADER[field]..HEADER[field] + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    bytes.extend(zstd::bulk::compress(&plain, 1).unwrap());
+    bytes.extend([0; 4]);
+    resealed(bytes)
+}
+
+#[tokio::test]
+async fn pages_twice_or_out_of_order_or_outside_are_refused() {
+    let memory = number(specimen(), 0);
+    let beyond = (memory / 4096) as u32;
+    for indexes in [&[5, 5][..], &[6, 5], &[beyond], &[u32::MAX], &[0, u32::MAX]] {
+        let snapshot = Snapshot::from_bytes(&packed(memory, indexes)).unwrap();
+        let isolate = Isolate::wake(image(), counter(), snapshot).unwrap();
+        let refused = isolate.ready().await.unwrap_err();
+        assert!(refused.to_string().contains("the snapshot is damaged"), "{indexes:?}: {refused}");
+    }
+}
+
+/// 40 MiB of zeros in a few KiB: within the limit, so it is unpacked; one that announces more than its memory holds is not.
+#[tokio::test]
+async fn a_bomb_is_bounded_by_the_memory_limit() {
+    let pages: Vec<u32> = (0..(40 << 20) / 4096).collect();
+    let bomb = packed(48 << 20, &pages);
+    assert!(bomb.len() < 64 << 10, "{}", bomb.len());
+    let isolate = Isolate::wake(image(), counter(), Snapshot::from_bytes(&bomb).unwrap()).unwrap();
+    assert!(call(&isolate, "add").await.is_err());
+    assert!(Snapshot::from_bytes(&packed(16 << 20, &pages)).is_err());
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Behind a correct checksum, sizes, indexes and the packed pages may say anything: an error or an isolate that
     /// fails, never a panic, and never more memory than the limit.
     #[test]
-    fn a_forged_snapshot_harms_nobody(at in 8_usize..400, value in any::<[u8; 4]>()) {
+    fn a_forged_snapshot_harms_nobody(head in any::<bool>(), at in any::<prop::sample::Index>(), value in any::<[u8; 4]>(), cut in 0_usize..100) {
         let mut bytes = specimen().to_vec();
-        let at = at.min(bytes.len() - 8);
+        let at = if head { 24 + at.index(400) } else { 24 + at.index(bytes.len() - 32) };
         bytes[at..at + 4].copy_from_slice(&value);
+        // Now and then truncated as well.
+        bytes.truncate(bytes.len() - cut.saturating_sub(80));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let Ok(snapshot) = Snapshot::from_bytes(&resealed(bytes)) else { return };

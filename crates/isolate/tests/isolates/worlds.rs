@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use skep_isolate::{
-    BoxFuture, CallError, Code, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Observer, Outcome, Report, Request, Response,
-    Target, Worker,
+    Binding, BoxFuture, CallError, Code, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Observer, Outcome, Report, Request,
+    Response, RpcMessage, Target, Worker,
 };
 use tokio::sync::oneshot;
 
@@ -117,6 +117,32 @@ impl Target for Outside {
             Self::Answers => Box::pin(async { Ok(Response { status: 204, ..Response::default() }) }),
             Self::Silent => Box::pin(std::future::pending()),
         }
+    }
+}
+
+/// A service binding whose worker is started after the one that has it: rings are made of it.
+#[derive(Clone, Debug, Default)]
+pub struct Late(Arc<OnceLock<Arc<dyn Target>>>);
+
+impl Late {
+    /// From now on its calls go there.
+    pub fn set(&self, target: Arc<dyn Target>) {
+        self.0.set(target).unwrap();
+    }
+
+    /// As a binding.
+    pub fn binding(&self) -> Binding {
+        Binding::Service(Arc::new(self.clone()))
+    }
+}
+
+impl Target for Late {
+    fn fetch(&self, request: Request) -> BoxFuture<Result<Response, CallError>> {
+        self.0.get().unwrap().fetch(request)
+    }
+
+    fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
+        self.0.get().unwrap().rpc(message)
     }
 }
 

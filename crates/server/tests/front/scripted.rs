@@ -164,7 +164,7 @@ fn socket() -> Response {
     tokio::spawn(async move {
         while let Some(message) = theirs.rx.recv().await {
             let answer = match message {
-                SocketMessage::Text(text) => SocketMessage::Text(format!("you said {text}")),
+                SocketMessage::Text(text) => SocketMessage::Text(format!("you said {}", String::from_utf8_lossy(&text)).into()),
                 other => other,
             };
             if theirs.tx.send(answer).await.is_err() {

@@ -12,9 +12,12 @@ export const version = "v22.19.0";
 /** Environment variables: strings only, filled from the worker's text bindings when it is loaded. */
 const env: Record<string, string> = {};
 
-/** Called when a worker is loaded: its text and secret bindings are what `process.env` shows. */
-export function setEnv(values: Record<string, string>): void {
-  for (const key of Object.keys(values)) env[key] = values[key]!;
+/** Called when a worker is loaded: those of its bindings that are text are what `process.env` shows. */
+export function setEnv(bindings: Record<string, unknown>): void {
+  for (const key of Object.keys(bindings)) {
+    const value = bindings[key];
+    if (typeof value === "string") env[key] = value;
+  }
 }
 
 const envProxy = new Proxy(env, {

@@ -57,7 +57,7 @@ fn unknown(name: &str) -> HostError {
 }
 
 /// A digest or an HMAC that takes its input piece by piece.
-pub(in crate::host) struct Hash(Box<dyn Incremental>);
+pub(in super::super) struct Hash(Box<dyn Incremental>);
 
 impl Hash {
     /// With a key: an HMAC.
