@@ -176,6 +176,9 @@ const QUICKJS: &[Patch] = &[
     },
 ];
 
+/// The files that are compiled; headers are copied whatever their name.
+const ENGINE_FILES: &[&str] = &["quickjs.c", "libregexp.c", "libunicode.c", "dtoa.c"];
+
 /// The folder of the pinned package's engine source.
 fn source_dir(root: &Path) -> Result<PathBuf> {
     let out = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -191,8 +194,16 @@ fn source_dir(root: &Path) -> Result<PathBuf> {
     Ok(Path::new(manifest).parent().context("manifest without a folder")?.join("quickjs"))
 }
 
-fn apply(mut text: String, file: &str, patches: &[Patch]) -> Result<String> {
-    for patch in patches {
+/// The patches of a file, in the order in which they are applied: a later one sees what an earlier one left.
+fn patches(file: &str) -> &'static [&'static [Patch]] {
+    match file {
+        "quickjs.c" => &[QUICKJS],
+        _ => &[],
+    }
+}
+
+fn apply(mut text: String, file: &str) -> Result<String> {
+    for patch in patches(file).iter().copied().flatten() {
         let found = text.matches(patch.find).count();
         if found != patch.count {
             bail!("{file}: the text for \"{}\" occurs {found} times instead of {}", patch.why, patch.count);
@@ -209,12 +220,12 @@ pub fn prepare(root: &Path, into: &Path) -> Result<()> {
     for entry in std::fs::read_dir(&source).with_context(|| format!("reading {}", source.display()))? {
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
-        let engine_file = matches!(name, "quickjs.c" | "libregexp.c" | "libunicode.c" | "dtoa.c");
+        let engine_file = ENGINE_FILES.contains(&name);
         if !engine_file && !name.ends_with(".h") {
             continue;
         }
         let text = std::fs::read_to_string(&path)?;
-        let text = if name == "quickjs.c" { apply(text, name, QUICKJS)? } else { text };
+        let text = apply(text, name)?;
         let target = into.join(name);
         if std::fs::read_to_string(&target).ok().as_deref() != Some(&text) {
             std::fs::write(target, text)?;
