@@ -47,7 +47,7 @@ export const cases = {
   "using after dispose": [async (t) => { const c = await api(t).counter(1); c[Symbol.dispose](); return t.error(async () => c.increment()); }],
   "dup survives dispose": [async (t) => { const c = await api(t).counter(1); const d = c.dup(); c[Symbol.dispose](); const r = await d.increment(); d[Symbol.dispose](); return r; }, 2],
   "disposer of the target runs": [async (t) => { const before = await api(t).disposed(); const c = await api(t).counter(1); c[Symbol.dispose](); await t.sleep(20); return (await api(t).disposed()) - before; }, 1],
-  "callback kept with dup": [async (t) => { await api(t).keep((x) => x + "!"); return t.error(api(t).useKept()); }],
+  "callback kept with dup": [async (t) => { await api(t).keep((x) => x + "!"); return t.error(async () => await api(t).useKept()); }],
   "ReadableStream as a result": [async (t) => new Response(await api(t).stream("streamed")).text(), "streamed"],
   "ReadableStream as an argument": [async (t) => api(t).readStream(new Blob(["to ", "there"]).stream()), "to there"],
   "WritableStream as a result": [async (t) => { const w = (await api(t).writable()).getWriter(); await w.write(new TextEncoder().encode("w1")); await w.write(new TextEncoder().encode("w2")); await w.close(); await t.sleep(5); return api(t).written(); }, "w1w2"],

@@ -1,6 +1,7 @@
 /**
- * `navigator`, `self` and `origin`: what a worker may ask about where it runs.
+ * `navigator`, `self` and `origin`: what a worker may ask about where it runs; and the classes that `globalThis` is an instance of.
  */
+import { EventTarget } from "./events";
 import { defineInterface } from "./webidl";
 
 let secret: object | undefined = {};
@@ -26,6 +27,19 @@ defineInterface(Navigator, "Navigator");
 const navigator = new Navigator();
 secret = undefined;
 
-Object.defineProperty(globalThis, Symbol.toStringTag, { value: "ServiceWorkerGlobalScope", configurable: true });
+/** What `globalThis` is an instance of. Its members stand on itself. */
+export class WorkerGlobalScope extends EventTarget {
+  constructor() {
+    super();
+    throw new TypeError("Illegal constructor");
+  }
+}
 
-export const globals = { Navigator, navigator, self: globalThis, origin: "null" };
+export class ServiceWorkerGlobalScope extends WorkerGlobalScope {}
+
+defineInterface(WorkerGlobalScope, "WorkerGlobalScope");
+defineInterface(ServiceWorkerGlobalScope, "ServiceWorkerGlobalScope");
+Object.setPrototypeOf(globalThis, ServiceWorkerGlobalScope.prototype);
+delete (globalThis as { [Symbol.toStringTag]?: string })[Symbol.toStringTag]; // the engine's own
+
+export const globals = { Navigator, ServiceWorkerGlobalScope, WorkerGlobalScope, navigator, self: globalThis, origin: "null" };

@@ -1,10 +1,11 @@
 /**
  * The Performance interface with user timing. As on workerd the time origin is the epoch, and the clock stands still within a turn, so that
- * no code can time what runs beside it. Entries are kept only once there are any.
+ * no code can time what runs beside it. Entries are kept only once there are any; observers hear of them in a task of its own.
  */
 import { EventTarget } from "./events";
 import { host } from "./host";
 import { structuredClone } from "./clone";
+import { setTimeout } from "./timers";
 import { defineInterface, requireArguments } from "./webidl";
 
 let secret: object | undefined = {};
@@ -129,6 +130,7 @@ export class Performance extends EventTarget {
     const entries = (this.#entries ??= []);
     if (entries.length >= entryLimit) entries.shift();
     entries.push(entry);
+    if (observers !== undefined) for (const observer of observers) notify(observer, entry);
     return entry;
   }
 
@@ -164,6 +166,107 @@ export class Performance extends EventTarget {
   }
 }
 
+// --- observers -----------------------------------------------------------------------------------------------------------
+
+const entryTypes: readonly string[] = Object.freeze(["mark", "measure"]);
+
+/** Observers that observe something. */
+let observers: Set<PerformanceObserver> | undefined;
+let notify: (observer: PerformanceObserver, entry: PerformanceEntry) => void;
+
+export class PerformanceObserverEntryList {
+  #entries: PerformanceEntry[];
+
+  constructor(given: object, entries: PerformanceEntry[]) {
+    if (given !== key) throw new TypeError("Illegal constructor");
+    this.#entries = [...entries].sort((a, b) => a.startTime - b.startTime);
+  }
+
+  getEntries(): PerformanceEntry[] {
+    return [...this.#entries];
+  }
+
+  getEntriesByName(name: string, type?: string): PerformanceEntry[] {
+    requireArguments((this.#entries, arguments.length), 1, "Failed to execute 'getEntriesByName' on 'PerformanceObserverEntryList'");
+    return this.#entries.filter((e) => e.name === `${name}` && (type === undefined || e.entryType === `${type}`));
+  }
+
+  getEntriesByType(type: string): PerformanceEntry[] {
+    requireArguments((this.#entries, arguments.length), 1, "Failed to execute 'getEntriesByType' on 'PerformanceObserverEntryList'");
+    return this.#entries.filter((e) => e.entryType === `${type}`);
+  }
+}
+
+interface ObserveOptions {
+  type?: string;
+  entryTypes?: Iterable<string>;
+  buffered?: boolean;
+}
+
+export class PerformanceObserver {
+  #callback: (list: PerformanceObserverEntryList, observer: PerformanceObserver) => unknown;
+  #types: string[] = [];
+  #kind: "one" | "several" | undefined;
+  #queue: PerformanceEntry[] = [];
+  #queued = false;
+
+  constructor(callback: (list: PerformanceObserverEntryList, observer: PerformanceObserver) => unknown) {
+    if (typeof callback !== "function") throw new TypeError("Failed to construct 'PerformanceObserver': constructor parameter 1 is not of type 'Function'.");
+    this.#callback = callback;
+  }
+
+  static get supportedEntryTypes(): readonly string[] {
+    return entryTypes;
+  }
+
+  /** Several types at once, instead of what was observed; or one more by `type`. Unknown types are passed over. */
+  observe(options: ObserveOptions = {}): void {
+    const { buffered, entryTypes: several, type } = (this.#types, options);
+    if ((several === undefined) === (type === undefined)) throw new TypeError("Failed to execute 'observe' on 'PerformanceObserver': either 'entryTypes' or 'type' is required.");
+    if (several !== undefined && buffered !== undefined) throw new TypeError("Failed to execute 'observe' on 'PerformanceObserver': 'buffered' goes with 'type' only.");
+    const kind = several === undefined ? "one" : "several";
+    if (this.#kind !== undefined && this.#kind !== kind) {
+      throw new DOMException("This PerformanceObserver has observed by the other of 'entryTypes' and 'type'.", "InvalidModificationError");
+    }
+    this.#kind = kind;
+    const known = [...(several ?? [type!])].map((t) => `${t}`).filter((t) => entryTypes.includes(t));
+    if (known.length === 0) return;
+    this.#types = kind === "several" ? known : [...new Set([...this.#types, ...known])];
+    (observers ??= new Set()).add(this);
+    if (buffered && type !== undefined) for (const entry of performance.getEntriesByType(type)) notify(this, entry);
+  }
+
+  disconnect(): void {
+    this.#types = [];
+    this.#queue = [];
+    this.#kind = undefined;
+    observers?.delete(this);
+  }
+
+  takeRecords(): PerformanceEntry[] {
+    const taken = this.#queue;
+    this.#queue = [];
+    return taken;
+  }
+
+  static {
+    notify = (observer, entry) => {
+      if (!observer.#types.includes(entry.entryType)) return;
+      if (observer.#queue.length >= entryLimit) observer.#queue.shift();
+      observer.#queue.push(entry);
+      if (observer.#queued) return;
+      observer.#queued = true;
+      setTimeout(() => {
+        observer.#queued = false;
+        const entries = observer.takeRecords();
+        if (entries.length > 0) Reflect.apply(observer.#callback, observer, [new PerformanceObserverEntryList(key, entries), observer]);
+      }, 0);
+    };
+  }
+}
+
+defineInterface(PerformanceObserver, "PerformanceObserver");
+defineInterface(PerformanceObserverEntryList, "PerformanceObserverEntryList");
 defineInterface(PerformanceEntry, "PerformanceEntry");
 defineInterface(PerformanceMark, "PerformanceMark");
 defineInterface(PerformanceMeasure, "PerformanceMeasure");
@@ -172,4 +275,6 @@ defineInterface(Performance, "Performance");
 const performance = new Performance();
 secret = undefined;
 
-export const globals = { Performance, PerformanceEntry, PerformanceMark, PerformanceMeasure, performance };
+export const globals = {
+  Performance, PerformanceEntry, PerformanceMark, PerformanceMeasure, PerformanceObserver, PerformanceObserverEntryList, performance,
+};

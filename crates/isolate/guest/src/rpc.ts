@@ -128,7 +128,8 @@ const handler: ProxyHandler<object> = {
     const own = getPrototypeOf(target) as object;
     if (typeof key === "symbol" || key in own) return Reflect.get(own, key, receiver);
     const state = (target as { [STATE]: State })[STATE];
-    if (state instanceof Stub && key === "then") return undefined;
+    // Nor does `toJSON` name a method: else every attempt to print what holds a stub would call out.
+    if ((state instanceof Stub && key === "then") || key === "toJSON") return undefined;
     const depth = state instanceof Property ? state.depth + 1 : 1;
     if (depth > maxDepth) throw new TypeError(`RPC pipelined property path is too deep (max ${maxDepth}).`);
     return proxyFor(new Property(receiver, key, depth));
@@ -222,10 +223,6 @@ export class Fetcher {
 
   connect(): never {
     throw new Error("connect() on a service binding is not available in skep isolates");
-  }
-
-  dup(): Fetcher {
-    return stubFor(open(stubState(this)).retain(), true) as Fetcher;
   }
 
   [Symbol.dispose](): void {
@@ -956,15 +953,19 @@ interface Answer {
   bytes: Uint8Array;
   sender: Sender;
   failed: boolean;
+  /** What it failed with. */
+  error?: unknown;
 }
 
-function failure(error: unknown): Answer {
+/** Something thrown, as it goes to the caller. What is no object goes as an Error that says it. */
+function failure(thrown: unknown): Answer {
+  const error = typeof thrown === "object" && thrown !== null ? thrown : new Error(String(thrown));
   const sender = new Sender();
   try {
-    return { bytes: written([false, error], sender), sender, failed: true };
+    return { bytes: written([false, error], sender), sender, failed: true, error };
   } catch {
     const plain = Error.isError(error) ? Object.assign(new Error(`${error.message}`), { name: `${error.name}`, stack: `${error.stack}` }) : new Error(String(error));
-    return { bytes: serialize([false, plain]), sender: new Sender(), failed: true };
+    return { bytes: serialize([false, plain]), sender: new Sender(), failed: true, error: plain };
   }
 }
 
@@ -983,9 +984,10 @@ function success(value: unknown): Answer {
 
 type WireStep = [from: number, path: string[], args: Uint8Array | null, base: number];
 
-/** Starts all steps of a message; the results in order. */
-function run(place: Place, steps: WireStep[], receiver: Receiver): Promise<unknown>[] {
+/** Starts all steps of a message; the answers in order. A step on a result that cannot be sent fails like that. */
+function run(place: Place, steps: WireStep[], receiver: Receiver): Promise<Answer>[] {
   const results: Promise<unknown>[] = [];
+  const sent: Promise<Answer>[] = [];
   for (const [from, path, bytes, base] of steps) {
     const step = (on: Place): unknown => {
       receiver.base = base;
@@ -994,9 +996,14 @@ function run(place: Place, steps: WireStep[], receiver: Receiver): Promise<unkno
       return perform(on, path, args);
     };
     const earlier = results[from];
-    results.push(earlier === undefined ? startNow(step, place) : earlier.then((value) => step(placeOf(value))));
+    const result = earlier === undefined ? startNow(step, place) : sent[from]!.then((answer) => {
+      if (answer.failed) throw answer.error;
+      return earlier.then((value) => step(placeOf(value)));
+    });
+    results.push(result);
+    sent.push(result.then(success, failure));
   }
-  return results;
+  return sent;
 }
 
 function startNow(step: (on: Place) => unknown, place: Place): Promise<unknown> {
@@ -1007,26 +1014,21 @@ function startNow(step: (on: Place) => unknown, place: Place): Promise<unknown> 
   }
 }
 
-function answerOf(result: Promise<unknown>): Promise<Answer> {
-  return result.then(success, failure);
-}
-
 async function serve(call: number, place: Place, message: Uint8Array, numbers: number[], hold: (promise: Promise<unknown>) => void): Promise<void> {
   const receiver = new Receiver(numbers);
   const [answers, ...steps] = deserialize(message) as [number, ...WireStep[]];
   const later = answers >= 0 ? new Stub(receiver.take(answers), false) : undefined;
-  const results = run(place, steps, receiver);
-  for (const result of results) result.catch(() => {});
-  const reported = results.slice(1).map(async (result, i) => report(later!, i + 1, await answerOf(result)));
-  const all = Promise.allSettled([...results, ...reported]).then(() => {
+  const answered = run(place, steps, receiver);
+  const reported = answered.slice(1).map(async (answer, i) => report(later!, i + 1, await answer));
+  const all = Promise.allSettled([...answered, ...reported]).then(() => {
     later?.dispose();
     receiver.dispose();
     receiver.releaseUnused();
   });
-  const { bytes, sender, failed } = await answerOf(results[0]!);
+  const { bytes, sender, failed } = await answered[0]!;
   host.call("result", call, bytes, sender.channels, failed);
   const given = all.then(() => sender.given.forEach((stub) => stub.dispose()));
-  if (results.length > 1) hold(given);
+  if (answered.length > 1) hold(given);
 }
 
 async function report(later: Stub, index: number, { bytes, sender }: Answer): Promise<void> {

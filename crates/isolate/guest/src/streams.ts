@@ -8,15 +8,18 @@ import {
   ReadableByteStreamController,
   ReadableStream,
   ReadableStreamBYOBReader,
+  type ReadableStreamBYOBReadResult,
   ReadableStreamBYOBRequest,
   ReadableStreamDefaultController,
   ReadableStreamDefaultReader,
+  type StreamPipeOptions,
   TransformStream,
   TransformStreamDefaultController,
   WritableStream,
   WritableStreamDefaultController,
   WritableStreamDefaultWriter,
 } from "web-streams-polyfill";
+import { dataCloneError, registerTransferable, structuredClone } from "./clone";
 import { host } from "./host";
 import { defineInterface } from "./webidl";
 
@@ -35,6 +38,28 @@ export {
   WritableStreamDefaultController,
   WritableStreamDefaultWriter,
 };
+
+// The ponyfill rejects with a string when there is no destination.
+const { pipeTo } = ReadableStream.prototype;
+Object.defineProperty(ReadableStream.prototype, "pipeTo", {
+  ...Object.getOwnPropertyDescriptor(ReadableStream.prototype, "pipeTo"),
+  value: {
+    pipeTo(this: ReadableStream, destination: WritableStream, options: StreamPipeOptions | undefined = undefined): Promise<void> {
+      if (destination === undefined) return Promise.reject(new TypeError("Failed to execute 'pipeTo' on 'ReadableStream': parameter 1 is not of type 'WritableStream'."));
+      return pipeTo.call(this, destination, options);
+    },
+  }.pipeTo,
+});
+
+// As on Workers: `read(view, { min })` by another name, from before the standard had it.
+Object.defineProperty(ReadableStreamBYOBReader.prototype, "readAtLeast", {
+  value: {
+    readAtLeast<T extends ArrayBufferView>(this: ReadableStreamBYOBReader, minElements: number, view: T): Promise<ReadableStreamBYOBReadResult<T>> {
+      return (this as unknown as { read(view: T, options: { min: number }): Promise<ReadableStreamBYOBReadResult<T>> }).read(view, { min: minElements });
+    },
+  }.readAtLeast,
+  writable: true, enumerable: true, configurable: true,
+});
 
 /** Most bytes asked of the host by one read. */
 const PIECE = 64 * 1024;
@@ -321,6 +346,58 @@ defineInterface(IdentityTransformStream, "IdentityTransformStream");
 defineInterface(FixedLengthStream, "FixedLengthStream");
 
 export { FixedLengthStream, IdentityTransformStream };
+
+// --- transfer ------------------------------------------------------------------------------------------------------------
+
+// A transferred stream is another that reads or writes the first one, each chunk a structured clone. It is made before there is a first one.
+const origins = new WeakMap<object, { reader?: ReadableStreamDefaultReader; writer?: WritableStreamDefaultWriter }>();
+
+registerTransferable(ReadableStream, {
+  shell() {
+    const origin: { reader?: ReadableStreamDefaultReader } = {};
+    const shell = new ReadableStream({
+      async pull(controller) {
+        const { done, value } = await origin.reader!.read();
+        if (done) return controller.close();
+        try {
+          controller.enqueue(structuredClone(value));
+        } catch (e) {
+          origin.reader!.cancel(e).catch(() => {});
+          throw e;
+        }
+      },
+      cancel: (reason) => origin.reader!.cancel(reason),
+    }, { highWaterMark: 0 });
+    origins.set(shell, origin);
+    return shell;
+  },
+  move(from, shell) {
+    if (from.locked) throw dataCloneError("A locked ReadableStream cannot be transferred.");
+    origins.get(shell)!.reader = from.getReader();
+  },
+});
+
+registerTransferable(WritableStream, {
+  shell() {
+    const origin: { writer?: WritableStreamDefaultWriter } = {};
+    const shell = new WritableStream({
+      async write(chunk) {
+        await origin.writer!.ready;
+        await origin.writer!.write(structuredClone(chunk));
+      },
+      close: () => origin.writer!.close(),
+      abort: (reason) => origin.writer!.abort(reason),
+    });
+    origins.set(shell, origin);
+    return shell;
+  },
+  move(from, shell) {
+    if (from.locked) throw dataCloneError("A locked WritableStream cannot be transferred.");
+    const writer = (origins.get(shell)!.writer = from.getWriter());
+    writer.closed.catch(() => {});
+    writer.ready.catch(() => {});
+  },
+});
 
 export const globals = {
   ByteLengthQueuingStrategy,

@@ -5,14 +5,21 @@
 import { host } from "./host";
 import { Fetcher, RpcPromise, RpcProperty, RpcStub, RpcTarget } from "./rpc";
 import { AsyncLocalStorage, enterFresh } from "./node/async_hooks";
+import { tracing } from "./tracing";
 
 type Fn = () => unknown;
+
+const isObject = (v: unknown): boolean => (typeof v === "object" && v !== null) || typeof v === "function";
 
 class Entrypoint {
   ctx: unknown;
   env: unknown;
 
   constructor(ctx: unknown, env: unknown) {
+    if (!isObject(ctx) || !isObject(env)) {
+      const which = isObject(ctx) ? 2 : 1;
+      throw new TypeError(`Failed to construct '${new.target.name}': constructor parameter ${which} is not of type 'Object'.`);
+    }
     this.ctx = ctx;
     this.env = env;
   }
@@ -110,6 +117,9 @@ export function abortIsolate(reason?: string): never {
   throw new Error(`abortIsolate is not available in skep isolates${reason === undefined ? "" : `: ${reason}`}`);
 }
 
+/** A place for `cache.purge` and its kind: nothing is cached here, so it is empty, as on workerd by itself. */
+export const cache: object = Object.create(null) as object;
+
 const module = {
   WorkerEntrypoint,
   DurableObject,
@@ -126,6 +136,8 @@ const module = {
   withEnvAndExports,
   waitUntil,
   abortIsolate,
+  tracing,
+  cache,
 };
 
 /** Makes the module importable. */

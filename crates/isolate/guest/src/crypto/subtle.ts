@@ -1,6 +1,6 @@
 /**
  * SubtleCrypto: the checks that the standard prescribes around every operation, in its order; the algorithms do the rest. Arguments are
- * read, and data copied out, before a method first awaits.
+ * read, and data copied out, before a method first awaits; keys come first, as Web IDL converts arguments before anything is looked up.
  */
 import { host } from "../host";
 import { bytesOf } from "../streams";
@@ -53,32 +53,36 @@ export class SubtleCrypto {
   async encrypt(algorithm: unknown, key: CryptoKey, data: unknown): Promise<ArrayBuffer> {
     void this.#brand;
     requireArguments(arguments.length, 3, "SubtleCrypto.encrypt");
+    keyOf(key);
     const [a, p] = normalize("encrypt", algorithm);
-    permit(a, keyOf(key), "encrypt");
+    permit(a, key, "encrypt");
     return owned(await a.encrypt!(p, key, buffer(data, "data")));
   }
 
   async decrypt(algorithm: unknown, key: CryptoKey, data: unknown): Promise<ArrayBuffer> {
     void this.#brand;
     requireArguments(arguments.length, 3, "SubtleCrypto.decrypt");
+    keyOf(key);
     const [a, p] = normalize("decrypt", algorithm);
-    permit(a, keyOf(key), "decrypt");
+    permit(a, key, "decrypt");
     return owned(await a.decrypt!(p, key, buffer(data, "data")));
   }
 
   async sign(algorithm: unknown, key: CryptoKey, data: unknown): Promise<ArrayBuffer> {
     void this.#brand;
     requireArguments(arguments.length, 3, "SubtleCrypto.sign");
+    keyOf(key);
     const [a, p] = normalize("sign", algorithm);
-    permit(a, keyOf(key), "sign");
+    permit(a, key, "sign");
     return owned(await a.sign!(p, key, buffer(data, "data")));
   }
 
   async verify(algorithm: unknown, key: CryptoKey, signature: unknown, data: unknown): Promise<boolean> {
     void this.#brand;
     requireArguments(arguments.length, 4, "SubtleCrypto.verify");
+    keyOf(key);
     const [a, p] = normalize("verify", algorithm);
-    permit(a, keyOf(key), "verify");
+    permit(a, key, "verify");
     return a.verify!(p, key, buffer(signature, "signature"), buffer(data, "data"));
   }
 
@@ -113,11 +117,13 @@ export class SubtleCrypto {
   async wrapKey(format: Format, key: CryptoKey, wrappingKey: CryptoKey, wrapAlgorithm: unknown): Promise<ArrayBuffer> {
     void this.#brand;
     requireArguments(arguments.length, 4, "SubtleCrypto.wrapKey");
+    keyOf(key);
+    keyOf(wrappingKey);
     const f = formatOf(format);
     const wrap = find("wrapKey", wrapAlgorithm);
     const [a, p] = wrap ?? normalize("encrypt", wrapAlgorithm);
-    permit(a, keyOf(wrappingKey), "wrapKey");
-    const data = exported(f, keyOf(key));
+    permit(a, wrappingKey, "wrapKey");
+    const data = exported(f, key);
     const bytes = data instanceof Uint8Array ? data : host.utf8Encode(jsonStringify(data));
     return owned(await (wrap !== undefined ? a.wrapKey!(p, wrappingKey, bytes) : a.encrypt!(p, wrappingKey, bytes)));
   }
@@ -125,12 +131,13 @@ export class SubtleCrypto {
   async unwrapKey(format: Format, wrappedKey: unknown, unwrappingKey: CryptoKey, unwrapAlgorithm: unknown, keyAlgorithm: unknown, extractable: boolean, keyUsages: Usage[]): Promise<CryptoKey> {
     void this.#brand;
     requireArguments(arguments.length, 7, "SubtleCrypto.unwrapKey");
+    keyOf(unwrappingKey);
     const f = formatOf(format);
     const unwrap = find("unwrapKey", unwrapAlgorithm);
     const [a, p] = unwrap ?? normalize("decrypt", unwrapAlgorithm);
     const [target, params] = normalize("importKey", keyAlgorithm);
     const usages = usagesOf(keyUsages);
-    permit(a, keyOf(unwrappingKey), "unwrapKey");
+    permit(a, unwrappingKey, "unwrapKey");
     const wrapped = buffer(wrappedKey, "wrappedKey");
     const bytes = await (unwrap !== undefined ? a.unwrapKey!(p, unwrappingKey, wrapped) : a.decrypt!(p, unwrappingKey, wrapped));
     return target.importKey!(f, f === "jwk" ? parsedJwk(bytes) : bytes, params, !!extractable, usages);
@@ -139,19 +146,21 @@ export class SubtleCrypto {
   async deriveBits(algorithm: unknown, baseKey: CryptoKey, length: number | null = null): Promise<ArrayBuffer> {
     void this.#brand;
     requireArguments(arguments.length, 2, "SubtleCrypto.deriveBits");
+    keyOf(baseKey);
     const [a, p] = normalize("deriveBits", algorithm);
-    permit(a, keyOf(baseKey), "deriveBits");
+    permit(a, baseKey, "deriveBits");
     return owned(await a.deriveBits!(p, baseKey, lengthOf(length)));
   }
 
   async deriveKey(algorithm: unknown, baseKey: CryptoKey, derivedKeyType: unknown, extractable: boolean, keyUsages: Usage[]): Promise<CryptoKey> {
     void this.#brand;
     requireArguments(arguments.length, 5, "SubtleCrypto.deriveKey");
+    keyOf(baseKey);
     const [a, p] = normalize("deriveBits", algorithm);
     const [target, params] = normalize("importKey", derivedKeyType);
     if (target.keyLength === undefined) throw unrecognized("get key length", derivedKeyType);
     const usages = usagesOf(keyUsages);
-    permit(a, keyOf(baseKey), "deriveKey");
+    permit(a, baseKey, "deriveKey");
     const secret = await a.deriveBits!(p, baseKey, target.keyLength(params));
     return target.importKey!("raw", secret, params, !!extractable, usages);
   }
