@@ -8,6 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+mod dispatch;
+
 struct Patch {
     why: &'static str,
     find: &'static str,
@@ -197,7 +199,7 @@ fn source_dir(root: &Path) -> Result<PathBuf> {
 /// The patches of a file, in the order in which they are applied: a later one sees what an earlier one left.
 fn patches(file: &str) -> &'static [&'static [Patch]] {
     match file {
-        "quickjs.c" => &[QUICKJS],
+        "quickjs.c" => &[QUICKJS, dispatch::DISPATCH],
         _ => &[],
     }
 }

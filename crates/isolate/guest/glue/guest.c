@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "words.h"
+
 // Below this address lies the frozen image: objects there are immortal, their reference counts are never written, and
 // their memory is never given back (each write would cost every isolate a private page).
 static uintptr_t skep_image_end;
