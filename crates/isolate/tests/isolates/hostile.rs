@@ -11,6 +11,10 @@ use crate::worlds::{Late, Ledger, Outside, assert_serves, call, get, handler, im
 async fn attack(source: String, expected: &str) {
     let mut worker = worker(&source);
     worker.outbound = Some(Arc::new(Outside::Answers));
+    if !expected.contains("cpu") {
+        // What is about something else must not end by the CPU limit because the machine is slow or busy.
+        worker.limits.cpu_ms = 20_000;
+    }
     let ran = run(image(), worker).await;
     assert!(expected.split(' ').any(|word| word == ran.word()), "expected {expected}: {ran:?}");
     if let Ok(answer) = &ran.answer {
@@ -166,7 +170,7 @@ mod bombs {
         strings_kept "memory cpu" "const a = []; for (;;) a.push('x'.repeat(1e5) + a.length)";
         repeat "ok memory" "try { 'x'.repeat(2 ** 29); } catch { return new Response('held') }";
         pad "ok memory" "try { 'x'.padStart(2 ** 30) } catch { return new Response('held') }";
-        join "ok memory cpu" "try { Array(2 ** 28).join('xxxxxxxx') } catch { return new Response('held') }";
+        join "ok memory" "try { Array(2 ** 28).join('xxxxxxxx') } catch { return new Response('held') }";
         concat_spread "memory cpu exception" "let a = [1]; for (;;) a = [...a, ...a]";
         replace_all "memory cpu exception" "let s = 'x'.repeat(1e4); s.replaceAll('x', s).replaceAll('x', s)";
         json_text "memory cpu exception" "const o = Array(1e6).fill('\\u0000'.repeat(100)); JSON.stringify(o)";
