@@ -50,7 +50,8 @@ fn compile(root: &Path, guest: &Path, work: &Path) -> Result<Vec<u8>> {
     }
     let wasm = work.join("guest.wasm");
     let mut cc = Command::new(zig);
-    cc.arg("cc").args(CFLAGS).arg(format!("-I{}", quickjs.display())).arg(format!("--embed-dir={}", work.display()));
+    cc.arg("cc").args(CFLAGS).arg(format!("-I{}", quickjs.display())).arg("-iquote").arg(guest.join("glue"));
+    cc.arg(format!("--embed-dir={}", work.display()));
     cc.arg(guest.join("glue/guest.c"));
     cc.args(["libregexp.c", "libunicode.c", "dtoa.c"].map(|f| quickjs.join(f)));
     cc.args(LDFLAGS).arg("-o").arg(&wasm);

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+mod data;
 mod dispatch;
 
 struct Patch {
@@ -199,7 +200,7 @@ fn source_dir(root: &Path) -> Result<PathBuf> {
 /// The patches of a file, in the order in which they are applied: a later one sees what an earlier one left.
 fn patches(file: &str) -> &'static [&'static [Patch]] {
     match file {
-        "quickjs.c" => &[QUICKJS, dispatch::DISPATCH],
+        "quickjs.c" => &[QUICKJS, dispatch::DISPATCH, data::DATA],
         _ => &[],
     }
 }

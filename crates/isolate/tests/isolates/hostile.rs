@@ -123,8 +123,9 @@ mod deep {
         chain_of_callable_proxies "ok memory cpu" "let p = () => 1; for (let i = 0; i < 1e5; i++) p = new Proxy(p, {}); try { p(); new p() } catch {} return new Response('held')";
         chain_of_bound_functions "ok cpu memory" "let f = () => 1; for (let i = 0; i < 1e5; i++) f = f.bind(null); try { f(); ({}) instanceof f } catch {} return new Response('held')";
         chain_of_prototypes "ok cpu memory" "let o = {}; for (let i = 0; i < 2e5; i++) o = Object.create(o); o.x; 'x' in o; try { for (const k in o); } catch {} return new Response('held')";
-        json_parse "ok internal" "try { JSON.parse('['.repeat(1e6)) } catch { return new Response('held') }";
-        json_parse_objects "ok internal" "try { JSON.parse('{\"a\":'.repeat(3e5)) } catch { return new Response('held') }";
+        json_parse "ok" "try { JSON.parse('['.repeat(1e6)) } catch { return new Response('held') }";
+        json_parse_objects "ok" "try { JSON.parse('{\"a\":'.repeat(3e5)) } catch { return new Response('held') }";
+        json_parse_kept "ok cpu memory" "let v = JSON.parse('['.repeat(9e4) + ']'.repeat(9e4)); try { JSON.stringify(v) } catch (e) { if (!(e instanceof RangeError)) throw e } v = null; return new Response('held')";
         json_stringify "ok cpu memory" "let o = {}; for (let i = 0; i < 1e5; i++) o = { o }; try { JSON.stringify(o) } catch { return new Response('held') }";
         json_revived "ok" "let s = '[]'; try { JSON.parse('['.repeat(2e3) + ']'.repeat(2e3), function (k, v) { return JSON.parse('[1]', () => JSON.parse(s)) }) } catch {} return new Response('held')";
         array_to_string "ok cpu memory" "const a = []; a[0] = a; let b = []; for (let i = 0; i < 1e5; i++) b = [b]; try { String(a); String(b) } catch { return new Response('held') }";
@@ -163,6 +164,7 @@ mod bombs {
         growing_buffer "memory cpu exception" "const b = new ArrayBuffer(8, { maxByteLength: 2 ** 31 - 1 }); b.resize(2 ** 31 - 1)";
         one_buffer "memory cpu exception" "new ArrayBuffer(2 ** 32)";
         maps "memory cpu" "const m = new Map(); for (let i = 0; ; i++) m.set(i, {})";
+        map_of_colliding_keys "memory cpu" "const b = new DataView(new ArrayBuffer(8)); const m = new Map(); for (let i = 1; ; i++) { b.setUint32(0, i); b.setUint32(4, Math.imul(i, 0x85EBCA6B)); m.set(b.getFloat64(0), i) }";
         property_names "memory cpu" "const o = {}; for (let i = 0; ; i++) o['p' + i] = i";
         symbols "memory cpu" "const a = []; for (;;) a.push(Symbol.for('s' + a.length))";
         closures "memory cpu" "const a = []; for (;;) { const x = a.length; a.push(() => x) }";
