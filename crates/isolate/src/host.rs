@@ -15,6 +15,8 @@ mod crypto;
 mod encoding;
 mod url;
 
+pub(crate) use url::locate;
+
 /// An error that is thrown inside the guest: as the built-in of that name, else as a `DOMException`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {message}")]

@@ -6,6 +6,7 @@
 
 mod call;
 mod operation;
+mod redirect;
 mod task;
 
 use std::sync::Arc;

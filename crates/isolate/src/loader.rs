@@ -135,7 +135,7 @@ enum Code {
     /// The callback has not brought it yet.
     Wanted,
     Ready(Arc<Worker>),
-    Failed(String),
+    Failed(Outcome),
 }
 
 /// A loaded worker: usable at once, its calls wait for its code.
@@ -164,9 +164,9 @@ impl Loaded {
         matches!(*self.code.borrow(), Code::Failed(_))
     }
 
-    /// The callback threw.
-    pub(crate) fn fail(&self, why: String) {
-        self.code.send_replace(Code::Failed(why));
+    /// There will be no code: the callback threw, or what it brought is none. Calls end like this.
+    pub(crate) fn fail(&self, outcome: Outcome) {
+        self.code.send_replace(Code::Failed(outcome));
     }
 
     /// Takes the code; calls go ahead once its modules are transformed.
@@ -185,7 +185,10 @@ impl Loaded {
                         let source_map = source_map.map(|map| loaded.loader.held.bytes(map));
                         code.modules.insert(name, Module { content, source_map, ..module });
                     }
-                    Err(why) => return loaded.fail(why),
+                    Err(message) => {
+                        let exception = Exception { name: "Error".into(), message, stack: String::new() };
+                        return loaded.fail(Outcome::Startup(exception));
+                    }
                 }
                 drop(charge);
             }
@@ -200,9 +203,7 @@ impl Loaded {
         let code = code.wait_for(|c| !matches!(c, Code::Wanted)).await.map_err(gone)?.clone();
         let worker = match code {
             Code::Ready(worker) => worker,
-            Code::Failed(why) => {
-                return Err(CallError::Ended(Outcome::Startup(Exception { name: "Error".into(), message: why, stack: String::new() })));
-            }
+            Code::Failed(outcome) => return Err(CallError::Ended(outcome)),
             Code::Wanted => return Err(CallError::Refused("the worker's code was never provided".into())),
         };
         let mut isolate = self.isolate.lock();

@@ -49,7 +49,11 @@ pub(crate) fn call(state: &mut State, op: &[u8], args: &[u8]) -> WireOut {
             Wire::Undefined
         }
         "module.load" => module(state, &args),
-        "stream.open" => match state.resources.open_stream() {
+        // A length that is no whole number is none.
+        "stream.open" => match state
+            .resources
+            .open_stream(args.first().and_then(Wire::as_f64).filter(|n| n.fract() == 0.0 && *n >= 0.0).map(|n| n as u64))
+        {
             Some(n) => n.into(),
             None => Wire::error("RangeError", "too many open streams"),
         },

@@ -80,13 +80,15 @@ impl Resources {
         n
     }
 
-    /// A stream that the guest will write, and whose other end it can pass on; `None` when it has too many.
-    pub(crate) fn open_stream(&mut self) -> Option<u32> {
+    /// A stream that the guest will write (so many bytes, where it says how many), and whose other end it can pass on; `None` when it
+    /// has too many.
+    pub(crate) fn open_stream(&mut self, length: Option<u64>) -> Option<u32> {
         if self.writers.len() >= self.max || self.readers.len() >= self.max {
             return None;
         }
         let n = self.number();
-        let (writer, stream) = Body::channel();
+        let (writer, mut stream) = Body::channel();
+        stream.length = length;
         self.writers.insert(n, Arc::new(Mutex::new(Some(writer))));
         self.readers.insert(n, Arc::new(Mutex::new(Some(stream))));
         Some(n)

@@ -29,8 +29,6 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: Body,
-    /// `follow`, `error` or `manual`; empty for a request on its way in.
-    pub redirect: String,
     /// The `cf` object as JSON, or empty.
     pub cf: String,
     /// The calls that led to it.

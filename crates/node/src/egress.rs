@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use hyper_util::{
@@ -32,10 +32,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::Egress;
-
-/// Redirects that are followed, as the fetch standard has it.
-const REDIRECTS_MAX: usize = 20;
+use crate::{Egress, header_text};
 
 /// From a name to a connection that can be used.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -65,59 +62,26 @@ impl Outbound {
         Ok(Self { client, connector })
     }
 
-    async fn follow(self, request: Request) -> Result<Response, CallError> {
+    async fn send(self, request: Request) -> Result<Response, CallError> {
         let uri: Uri = request.url.parse().map_err(|_| network("the URL cannot be requested"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(network("only http and https URLs can be fetched"));
         }
         let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| network("the method is not valid"))?;
-        let headers = headers_out(&request.headers)?;
+        let mut headers = headers_out(&request.headers)?;
         if headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
             return self.websocket(uri, headers).await;
         }
-        self.hops(uri, method, headers, request.body, &request.redirect).await
-    }
-
-    async fn hops(
-        self,
-        mut uri: Uri,
-        mut method: Method,
-        mut headers: HeaderMap,
-        body: Body,
-        redirect: &str,
-    ) -> Result<Response, CallError> {
-        let (mut body, mut again) = replayable(body);
-        for hop in 0..=REDIRECTS_MAX {
-            let mut outgoing = hyper::Request::new(body);
-            *outgoing.method_mut() = method.clone();
-            *outgoing.uri_mut() = uri.clone();
-            *outgoing.headers_mut() = headers.clone();
-            let answer = self.client.request(outgoing).await.map_err(|error| network(&reason(&error)))?;
-            let Some(next) = location(&uri, &answer).filter(|_| redirect != "manual") else {
-                return Ok(response_in(answer, &uri, hop > 0));
-            };
-            if redirect == "error" {
-                return Err(network("the server redirects, and the request says redirect: \"error\""));
-            }
-            let (status, next) = (answer.status(), next?);
-            let to_get = status == StatusCode::SEE_OTHER && method != Method::HEAD
-                || matches!(status, StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND) && method == Method::POST;
-            if to_get {
-                method = Method::GET;
-                again = Some(None);
-                for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE] {
-                    headers.remove(name);
-                }
-            }
-            if next.authority() != uri.authority() || next.scheme() != uri.scheme() {
-                headers.remove(header::AUTHORIZATION);
-                headers.remove(header::COOKIE);
-            }
-            let replay = again.clone().ok_or_else(|| network("the server redirects, and a streamed body cannot be sent again"))?;
-            body = replay.map_or_else(empty, full);
-            uri = next;
+        let (body, length) = body_out(request.body, &method);
+        if let Some(length) = length {
+            headers.insert(header::CONTENT_LENGTH, length.into());
         }
-        Err(network("too many redirects"))
+        let mut outgoing = hyper::Request::new(body);
+        *outgoing.method_mut() = method;
+        *outgoing.uri_mut() = uri.clone();
+        *outgoing.headers_mut() = headers;
+        let answer = self.client.request(outgoing).await.map_err(|error| network(&reason(&error)))?;
+        Ok(response_in(answer, &uri))
     }
 
     async fn websocket(self, uri: Uri, headers: HeaderMap) -> Result<Response, CallError> {
@@ -156,7 +120,7 @@ impl Outbound {
 
 impl Target for Outbound {
     fn fetch(&self, request: Request) -> BoxFuture<'static, Result<Response, CallError>> {
-        Box::pin(self.clone().follow(request))
+        Box::pin(self.clone().send(request))
     }
 }
 
@@ -175,12 +139,18 @@ fn reason(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The body to send, and what to send again after a redirect: `None` when that cannot be.
-fn replayable(body: Body) -> (OutBody, Option<Option<Bytes>>) {
+/// The body to send, and its length where that must be said: the client does so by itself for bytes, if there are any.
+fn body_out(body: Body, method: &Method) -> (OutBody, Option<u64>) {
     match body {
-        Body::None => (empty(), Some(None)),
-        Body::Bytes(bytes) => (full(bytes.clone()), Some(Some(bytes))),
-        Body::Stream(stream) => (streamed(stream), None),
+        Body::None => (empty(), matches!(*method, Method::POST | Method::PUT | Method::PATCH).then_some(0)),
+        Body::Bytes(bytes) => {
+            let length = bytes.is_empty().then_some(0);
+            (full(bytes), length)
+        }
+        Body::Stream(stream) => {
+            let length = stream.length;
+            (streamed(stream), length)
+        }
     }
 }
 
@@ -212,18 +182,10 @@ fn headers_out(headers: &[(String, String)]) -> Result<HeaderMap, CallError> {
         if [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::TE].contains(&name) {
             continue;
         }
-        let value = HeaderValue::from_bytes(&latin1(value)).map_err(|_| network("a header's value is not valid"))?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| network("a header's value is not valid"))?;
         out.append(name, value);
     }
-    if !out.contains_key(header::ACCEPT) {
-        out.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-    }
     Ok(out)
-}
-
-/// Header values are bytes; inside they travel as text, one character a byte.
-pub(crate) fn latin1(value: &str) -> Vec<u8> {
-    value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect()
 }
 
 fn is_handshake(name: &HeaderName) -> bool {
@@ -238,26 +200,10 @@ fn is_handshake(name: &HeaderName) -> bool {
 }
 
 fn headers_in(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
-    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), header_text(value))).collect()
 }
 
-/// Where a redirect leads, if the answer is one.
-fn location<B>(from: &Uri, answer: &hyper::Response<B>) -> Option<Result<Uri, CallError>> {
-    if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    let to = answer.headers().get(header::LOCATION)?.to_str().ok()?;
-    let base = url::Url::parse(&from.to_string()).ok()?;
-    let target = base.join(to).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let uri = target.and_then(|mut url| {
-        url.set_fragment(None);
-        url.as_str().parse().ok()
-    });
-    Some(uri.ok_or_else(|| network("the server redirects to something that is no http URL")))
-}
-
-fn response_in(answer: hyper::Response<hyper::body::Incoming>, uri: &Uri, redirected: bool) -> Response {
+fn response_in(answer: hyper::Response<hyper::body::Incoming>, uri: &Uri) -> Response {
     let (parts, body) = answer.into_parts();
     let bare = matches!(parts.status.as_u16(), 204 | 205 | 304);
     Response {
@@ -269,7 +215,7 @@ fn response_in(answer: hyper::Response<hyper::body::Incoming>, uri: &Uri, redire
         headers: headers_in(&parts.headers),
         body: if bare { Body::None } else { crate::body::from_http(body) },
         url: uri.to_string(),
-        redirected,
+        redirected: false,
         socket: None,
     }
 }

@@ -182,25 +182,19 @@ fn has_body(headers: &HeaderMap, method: &http::Method) -> bool {
     may && (headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING))
 }
 
-/// Values are bytes; inside they are text, one character a byte.
 fn headers_in(headers: &HeaderMap, upgrade: bool) -> Vec<(String, String)> {
-    let text = |value: &HeaderValue| match value.to_str() {
-        Ok(text) => text.to_owned(),
-        Err(_) => value.as_bytes().iter().map(|byte| char::from(*byte)).collect(),
-    };
     let passes = |name: &HeaderName| {
         let name = name.as_str();
         name == "upgrade" && upgrade || !HOP_BY_HOP.contains(&name) && name != "cf-connecting-ip"
     };
-    headers.iter().filter(|(name, _)| passes(name)).map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+    headers.iter().filter(|(name, _)| passes(name)).map(|(name, value)| (name.as_str().to_owned(), skep_node::header_text(value))).collect()
 }
 
 /// A header that HTTP cannot carry is left out: the worker's own classes have refused it before, as a rule.
 fn headers_out(headers: &[(String, String)]) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers {
-        let value: Vec<u8> = value.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_maybe_shared(Bytes::from(value)))
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
             && !HOP_BY_HOP.contains(&name.as_str())
         {
             out.append(name, value);
@@ -225,8 +219,9 @@ fn response_out(answer: skep_node::Response, in_flight: skep_node::InFlight) -> 
             HttpBody::from(bytes)
         }
         Body::Stream(body) => {
-            if body.length.is_none() {
-                headers.remove(header::CONTENT_LENGTH);
+            match body.length {
+                Some(length) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
+                None => drop(headers.remove(header::CONTENT_LENGTH)),
             }
             HttpBody::from_stream(pieces(body, in_flight))
         }

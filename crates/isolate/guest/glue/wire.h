@@ -288,6 +288,8 @@ static JSValue wire_decode_error(JSContext *ctx, WireIn *in)
         JS_ThrowRangeError(ctx, "%s", m);
     else if (!strcmp(name, "SyntaxError"))
         JS_ThrowSyntaxError(ctx, "%s", m);
+    else if (!strcmp(name, "ReferenceError"))
+        JS_ThrowReferenceError(ctx, "%s", m);
     else if (!strcmp(name, "Error"))
         JS_ThrowPlainError(ctx, "%s", m);
     else

@@ -176,9 +176,10 @@ export class Pump {
   readonly done: Promise<void>;
   readonly #reader: ReadableStreamDefaultReader<unknown>;
 
-  constructor(stream: ReadableStream) {
+  /** `length` is how many bytes the stream will give, where that is known. */
+  constructor(stream: ReadableStream, length: number | undefined) {
     this.#reader = stream.getReader();
-    this.to = host.call("stream.open") as number;
+    this.to = host.call("stream.open", length) as number;
     this.done = this.#run();
   }
 
@@ -393,7 +394,7 @@ defineInterface(Body, "Body");
 export function pumpOf(stream: ReadableStream, list: HeaderList): Pump {
   const length = fixedLength(stream);
   if (length !== undefined && !listHas(list, "content-length")) list.push("content-length", `${length}`);
-  return new Pump(stream);
+  return new Pump(stream, length);
 }
 
 export const globals = { Body };

@@ -227,7 +227,7 @@ function callHandler(entrypoint: string, name: string, ctx: ExecutionContext, ev
     const target = entrypointOf(entrypoint, ctx)?.target;
     const f = target?.[name];
     if (typeof f === "function") return f.call(target, event) as unknown;
-    if (entry === undefined && entrypoint !== "") throw new TypeError(`The worker has no entrypoint named "${entrypoint}".`);
+    if (entry === undefined && entrypoint !== "") throw new Error(`The worker has no entrypoint named "${entrypoint}".`);
   }
   throw new Error(`Handler does not export a ${name}() function.`);
 }
@@ -466,7 +466,7 @@ bindWeb({ Headers, Request, Response, fetchOn: fetchVia } as unknown as Paramete
 bindEntrypoints((name, props, call) => {
   const ctx = openCall(call, props);
   const found = entrypointOf(name ?? "", ctx);
-  if (found === undefined) throw new TypeError(`The worker has no entrypoint named "${name ?? "default"}".`);
+  if (found === undefined) throw new Error(`The worker has no entrypoint named "${name ?? "default"}".`);
   park(ctx);
   return {
     object: found.target,

@@ -47,12 +47,20 @@ export function hibernationError(what: string): DOMException {
 const listeners: Record<string, Listener> = Object.create(null);
 const wakers: (() => void)[] = [];
 
+// Of the native classes the engine cannot make these two from outside: they arrive as DOMExceptions of that name.
+const rare: Record<string, object> = Object.assign(Object.create(null) as object, { URIError: URIError.prototype, EvalError: EvalError.prototype });
+
+function thrown(value: Wire): unknown {
+  const prototype = value instanceof DOMException ? rare[value.name] : undefined;
+  return prototype === undefined ? value : Object.setPrototypeOf(new Error((value as Error).message), prototype);
+}
+
 function settle(id: number, ok: boolean, value: Wire): void {
   const entry = state.pending?.get(id);
   if (entry === undefined) return; // abandoned
   state.pending!.delete(id);
   if (ok) entry.resolve(value);
-  else entry.reject(value);
+  else entry.reject(thrown(value));
 }
 
 function wake(lost: number[]): void {

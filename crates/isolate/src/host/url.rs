@@ -43,6 +43,26 @@ fn parse(args: Args<'_, '_>) -> Result<WireOut> {
     Ok(parser::parse(&input, base.as_ref()).map_or(Wire::Null, |u| components(&u)))
 }
 
+/// A URL as far as redirects look at it.
+pub(crate) struct Located {
+    /// Without its fragment.
+    pub(crate) href: String,
+    pub(crate) origin: String,
+    /// Whether it is an `http:` or `https:` URL.
+    pub(crate) is_http: bool,
+}
+
+/// Parses a URL, possibly relative to another.
+pub(crate) fn locate(input: &str, base: Option<&str>) -> Option<Located> {
+    let base = match base {
+        Some(base) => Some(parser::parse(base, None)?),
+        None => None,
+    };
+    let mut url = parser::parse(input, base.as_ref())?;
+    url.fragment = None;
+    Some(Located { href: url.href(), origin: url.origin(), is_http: matches!(url.scheme.as_str(), "http" | "https") })
+}
+
 /// What nearly every request's URL looks like: `http(s)://host[:port]/path[?query]` in which the parser would change nothing. It is
 /// cut where it is instead; `None` sends anything else to the parser.
 fn plain(input: &str) -> Option<WireOut> {

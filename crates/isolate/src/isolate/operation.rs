@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::redirect::{Redirects, Step};
 use super::task::{HEADERS_EXCEEDED, Task, headers_exceeded, pairs};
 use crate::body::{Body, BodyError};
 use crate::chain::Chain;
@@ -19,6 +20,8 @@ use crate::wire::{Text, Wire, WireOut};
 /// Largest piece of a stream that is handed to a guest at once, in bytes.
 const CHUNK_BYTES_MAX: usize = 256 << 10;
 
+const TOO_MANY_SUBREQUESTS: &str = "Too many subrequests.";
+
 /// What a finished operation brought.
 pub(super) enum Ended {
     Value(WireOut),
@@ -28,7 +31,10 @@ pub(super) enum Ended {
         cpu_us: u64,
     },
     Chunk(Bytes),
+    /// Complete.
     Response(Box<Response>),
+    /// What a redirect may follow from.
+    Answer(Box<Response>, Box<Redirects>),
     Socket(Socket),
     Rpc(RpcMessage),
 }
@@ -43,6 +49,9 @@ pub(super) enum Done {
     Socket { number: u32, message: Option<SocketMessage>, rx: mpsc::Receiver<SocketMessage> },
 }
 
+/// Classes of errors that every isolate has.
+const ERROR_NAMES: [&str; 7] = ["TypeError", "RangeError", "SyntaxError", "ReferenceError", "URIError", "EvalError", "Error"];
+
 type Operation = BoxFuture<Result<Ended, HostError>>;
 
 fn failed(error: HostError) -> Operation {
@@ -54,15 +63,19 @@ impl From<CallError> for HostError {
         match e {
             CallError::Network(m) => HostError::new("TypeError", m),
             CallError::Refused(m) => HostError::new("Error", m),
-            CallError::Ended(Outcome::Exception(e)) => {
-                match ["TypeError", "RangeError", "SyntaxError", "Error"].iter().find(|n| **n == e.name) {
-                    Some(name) => HostError::new(name, e.message),
-                    None => HostError::new("Error", format!("{}: {}", e.name, e.message)),
-                }
-            }
+            CallError::Ended(Outcome::Exception(e)) => match ERROR_NAMES.iter().find(|n| **n == e.name) {
+                Some(name) => HostError::new(name, e.message),
+                None => HostError::new("Error", format!("{}: {}", e.name, e.message)),
+            },
             CallError::Ended(outcome) => HostError::new("Error", outcome.to_string()),
         }
     }
+}
+
+/// Sends a request whose redirects matter.
+fn sent(request: Request, redirects: Box<Redirects>) -> Operation {
+    let target = redirects.target().clone();
+    Box::pin(async move { Ok(Ended::Answer(Box::new(target.fetch(request).await?), redirects)) })
 }
 
 /// A WebSocket handshake is an HTTP request: `ws:` is `http:`, `wss:` is `https:`.
@@ -122,7 +135,7 @@ impl Task {
         if let Some(call) = self.current.and_then(|c| self.call(c))
             && !call.subrequest()
         {
-            return Err(HostError::new("Error", "Too many subrequests."));
+            return Err(HostError::new("Error", TOO_MANY_SUBREQUESTS));
         }
         if channel == 0 {
             let refused = "This worker is not permitted to access the internet via global functions like fetch(). It must use capabilities (such as bindings in 'env') to talk to the outside world.";
@@ -152,11 +165,63 @@ impl Task {
             url: text(args, 2),
             headers: pairs(args.get(3)),
             body,
-            redirect: text(args, 5),
             cf: String::new(),
             chain: self.chain(),
         };
-        Box::pin(async move { Ok(Ended::Response(Box::new(target.fetch(request).await?))) })
+        match Redirects::of(&target, &request, &text(args, 5)) {
+            Some(mut redirects) => {
+                redirects.charge = self.state().map(|state| state.held.charge(redirects.footprint()));
+                sent(request, redirects)
+            }
+            None => Box::pin(async move {
+                let url = request.url.clone();
+                let mut response = target.fetch(request).await?;
+                if response.url.is_empty() {
+                    response.url = url;
+                }
+                Ok(Ended::Response(Box::new(response)))
+            }),
+        }
+    }
+
+    /// What an answer to `fetch` amounts to; `None` when it was a redirect, and the next request is on its way. That counts like the
+    /// first: as a subrequest, and what is sent again as output.
+    pub(super) fn answered(
+        &mut self,
+        id: u32,
+        payer: Option<u32>,
+        response: Response,
+        mut redirects: Box<Redirects>,
+    ) -> Option<Result<Ended, HostError>> {
+        let request = match redirects.next(response) {
+            Ok(Step::Arrived(response)) => return Some(Ok(Ended::Response(response))),
+            Ok(Step::Onward(request)) => request,
+            Err(error) => return Some(Err(error)),
+        };
+        let sent_again = match &request.body {
+            Body::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        if let Some(call) = payer.and_then(|c| self.call(c)) {
+            if !call.subrequest() {
+                return Some(Err(HostError::new("Error", TOO_MANY_SUBREQUESTS)));
+            }
+            if !call.output(sent_again) {
+                return Some(Err(HostError::new("RangeError", "the output limit was exceeded")));
+            }
+        }
+        // Twice: what is sent, and what is kept for another redirect.
+        let bytes = redirects.footprint().saturating_mul(2);
+        redirects.charge = self.state().and_then(|state| state.room(bytes).then(|| state.held.charge(bytes)));
+        if redirects.charge.is_none() {
+            return Some(Err(HostError::new("RangeError", "the worker's memory limit was exceeded")));
+        }
+        self.started.insert(id, payer);
+        self.in_flight.push(Box::pin(async move {
+            let result = sent(request, redirects).await;
+            Done::Started { id, result }
+        }));
+        None
     }
 
     fn connect(&mut self, args: &[WireOut]) -> Operation {

@@ -610,6 +610,13 @@ impl Task {
             Done::Started { id, result } => {
                 // Abandoned meanwhile: nobody waits for it.
                 let Some(payer) = self.started.remove(&id) else { return Ok(()) };
+                let result = match result {
+                    Ok(Ended::Answer(response, redirects)) => match self.answered(id, payer, *response, redirects) {
+                        Some(result) => result,
+                        None => return Ok(()),
+                    },
+                    other => other,
+                };
                 let event = match result {
                     Ok(ended) => {
                         let value = self.deliver(payer, ended);
@@ -633,7 +640,7 @@ impl Task {
                 }
                 chunk.to_vec().into()
             }
-            Ended::Response(response) => self.response_in(payer, *response),
+            Ended::Response(response) | Ended::Answer(response, _) => self.response_in(payer, *response),
             Ended::Socket(socket) => {
                 let protocol = socket.protocol.clone();
                 Wire::Array(vec![self.add_socket(socket).into(), protocol.into()])

@@ -9,6 +9,7 @@ use crate::instance::State;
 use crate::isolate::Entry;
 use crate::limits::LimitsAsked;
 use crate::loader::Untransformed;
+use crate::outcome::{Exception, Outcome};
 use crate::target::Target;
 use crate::trace::{Tails, observed};
 use crate::wire::{Wire, WireOut};
@@ -32,9 +33,10 @@ pub(super) fn call(state: &mut State, op: &str, args: &[Wire<'_>]) -> Option<Wir
         "loader.code" => code(state, args),
         "loader.fail" => {
             if let Some(loaded) = state.resources.loaded(number(args, 0)) {
-                let mut why = format!("{}: {}", text(args, 1), text(args, 2));
-                why.truncate(why.floor_char_boundary(super::LINE_BYTES_MAX));
-                loaded.fail(why);
+                let (mut name, mut message) = (text(args, 1), text(args, 2));
+                name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+                message.truncate(message.floor_char_boundary(super::LINE_BYTES_MAX));
+                loaded.fail(Outcome::Exception(Exception { name, message, stack: String::new() }));
             }
             Wire::Undefined
         }

@@ -391,6 +391,96 @@ mod boundary {
     }
 }
 
+mod redirects {
+    //! Servers, and workers behind service bindings, that lead a `fetch` astray.
+    use super::*;
+    use crate::worlds::Redirecting;
+
+    const FETCH: &str = "try { await fetch('http://a.example/', { headers: { authorization: 's', cookie: 'c' } }) } catch (e) { return new Response(e.name + ': ' + e.message) }";
+
+    async fn led(to: fn(usize) -> Option<String>, limits: Limits) -> (Arc<Redirecting>, crate::worlds::Ran) {
+        let outside = Redirecting::new(to);
+        let mut worker = worker(&handler(FETCH));
+        worker.limits = limits;
+        worker.outbound = Some(outside.clone());
+        let ran = run(image(), worker).await;
+        assert_serves(image()).await;
+        (outside, ran)
+    }
+
+    #[tokio::test]
+    async fn in_a_loop() {
+        let (outside, ran) = led(|_| Some("/again".into()), Limits { subrequests: 100, ..tight() }).await;
+        assert_eq!(ran.answer.as_deref(), Ok("TypeError: too many redirects"));
+        assert_eq!((outside.asked.lock().unwrap().len(), ran.report.meter.subrequests), (21, 21));
+    }
+
+    #[tokio::test]
+    async fn in_a_loop_beyond_the_limit_of_subrequests() {
+        let (outside, ran) = led(|n| Some(format!("http://{n}.example/")), tight()).await;
+        assert_eq!(ran.answer.as_deref(), Ok("Error: Too many subrequests."));
+        assert_eq!((outside.asked.lock().unwrap().len(), ran.report.meter.subrequests), (8, 8));
+    }
+
+    #[tokio::test]
+    async fn to_other_schemes() {
+        let places: [fn(usize) -> Option<String>; 6] = [
+            |_| Some("file:///etc/passwd".into()),
+            |_| Some("data:text/plain,x".into()),
+            |_| Some("javascript:1".into()),
+            |_| Some("ftp://a.example/".into()),
+            |_| Some("http://".into()),
+            |_| Some(format!("/{}", "x".repeat(1 << 20))),
+        ];
+        for to in places {
+            let (outside, ran) = led(to, tight()).await;
+            assert!(ran.answer.as_ref().is_ok_and(|text| text.starts_with("TypeError: ")), "{ran:?}");
+            assert_eq!(outside.asked.lock().unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn to_whoever_collects_credentials() {
+        let (outside, _) = led(|n| (n < 3).then(|| ["/here", "//b.example/"][n - 1].into()), Limits { wall_ms: 100, ..tight() }).await;
+        let asked = outside.asked.lock().unwrap();
+        let of = |n: usize| asked[n].headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>();
+        assert_eq!((of(1), asked[1].url.as_str()), (vec!["authorization", "cookie"], "http://a.example/here"));
+        assert_eq!((of(2), asked[2].url.as_str()), (vec![], "http://b.example/"));
+    }
+
+    /// What waits behind a redirect is on the isolate's account like what was sent first.
+    #[tokio::test]
+    async fn to_long_urls_that_never_answer() {
+        let outside = Redirecting::new(|n| (n <= 3_000).then(|| format!("/{}", "x".repeat(16_000))));
+        let mut worker = worker(&handler(
+            "for (let i = 0; i < 3_000; i++) fetch('http://a.example/').catch(() => {}); await scheduler.wait(300); return new Response('held')",
+        ));
+        worker.limits = Limits { subrequests: 10_000, cpu_ms: 5_000, ..tight() };
+        worker.outbound = Some(outside.clone());
+        let ran = run(image(), worker).await;
+        assert!(matches!(ran.word(), "ok" | "memory" | "wall"), "{ran:?}");
+        assert!(ran.report.meter.memory_peak_bytes <= 48 << 20, "{:?}", ran.report.meter);
+        let onward = outside.asked.lock().unwrap().len() - 3_000;
+        assert!((1..1_500).contains(&onward), "{onward} went on");
+        assert_serves(image()).await;
+    }
+
+    #[tokio::test]
+    async fn by_a_worker_to_itself() {
+        let mut other = worker(&handler("return Response.redirect('http://self/again')"));
+        other.limits.subrequests = 100;
+        let other = Isolate::start(image(), Arc::new(other));
+        let mut worker = worker(&handler(
+            "try { await env.OTHER.fetch('http://self/', { method: 'POST', body: 'x' }) } catch (e) { return new Response(e.name) }",
+        ));
+        worker.limits = Limits { subrequests: 100, ..tight() };
+        worker.bindings.push(("OTHER".into(), Binding::Service(other.entrypoint(Entry::default()))));
+        let ran = run(image(), worker).await;
+        assert_eq!((ran.answer.as_deref(), ran.report.meter.subrequests), (Ok("TypeError"), 21));
+        assert_serves(image()).await;
+    }
+}
+
 mod rings {
     //! Workers that call one another, or themselves, without end.
     use super::*;

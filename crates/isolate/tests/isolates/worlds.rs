@@ -120,6 +120,30 @@ impl Target for Outside {
     }
 }
 
+/// A way out that redirects: the `n`th request to what `to` says, `None` of which never answers. It remembers what it was asked.
+#[derive(Debug)]
+pub struct Redirecting {
+    pub to: fn(usize) -> Option<String>,
+    pub asked: Mutex<Vec<Request>>,
+}
+
+impl Redirecting {
+    pub fn new(to: fn(usize) -> Option<String>) -> Arc<Self> {
+        Arc::new(Self { to, asked: Mutex::default() })
+    }
+}
+
+impl Target for Redirecting {
+    fn fetch(&self, request: Request) -> BoxFuture<Result<Response, CallError>> {
+        let mut asked = self.asked.lock().unwrap();
+        asked.push(request);
+        match (self.to)(asked.len()) {
+            Some(to) => Box::pin(async { Ok(Response { status: 302, headers: vec![("location".into(), to)], ..Response::default() }) }),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+}
+
 /// A service binding whose worker is started after the one that has it: rings are made of it.
 #[derive(Clone, Debug, Default)]
 pub struct Late(Arc<OnceLock<Arc<dyn Target>>>);
