@@ -3,7 +3,7 @@
  * an OpenAI-compatible model. Everything it answers is a pure function of the request.
  */
 import { createServer } from "node:http";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import { WebSocketServer } from "ws";
 import { model } from "./model.mjs";
 
@@ -69,6 +69,8 @@ const routes = {
   },
   "/headers": (q, r) => { r.writeHead(200, [["x-one", "1"], ["x-one", "2"], ["set-cookie", "a=1"], ["set-cookie", "b=2, c"], ["x-empty", ""]].flat()); r.end("h"); },
   "/gzip": (q, r) => { r.writeHead(200, { "content-encoding": "gzip", "content-type": "text/plain" }); r.end(gzipSync("squeezed ".repeat(50))); },
+  "/brotli": (q, r) => { r.writeHead(200, { "content-encoding": "br", "content-type": "text/plain" }); r.end(brotliCompressSync("squeezed ".repeat(50))); },
+  "/coded": (q, r, u) => { r.writeHead(200, { "content-encoding": u.searchParams.get("as"), "content-type": "text/plain" }); r.end("as it is"); },
   "/bytes": (q, r, u) => { r.setHeader("content-type", "application/octet-stream"); r.end(Buffer.from({ length: Number(u.searchParams.get("n") ?? 256) }, 0)); },
   "/latin1": (q, r) => { r.setHeader("content-type", "text/plain; charset=iso-8859-1"); r.end(Buffer.from([0xe9, 0x20, 0x80])); },
   "/form": (q, r) => { r.setHeader("content-type", "application/x-www-form-urlencoded"); r.end("a=1&b=%20+2&a=3"); },

@@ -142,7 +142,7 @@ fn reason(error: &dyn std::error::Error) -> String {
 /// The body to send, and its length where that must be said: the client does so by itself for bytes, if there are any.
 fn body_out(body: Body, method: &Method) -> (OutBody, Option<u64>) {
     match body {
-        Body::None => (empty(), matches!(*method, Method::POST | Method::PUT | Method::PATCH).then_some(0)),
+        Body::None => (empty(), (!matches!(*method, Method::GET | Method::HEAD)).then_some(0)),
         Body::Bytes(bytes) => {
             let length = bytes.is_empty().then_some(0);
             (full(bytes), length)

@@ -51,11 +51,30 @@ Object.defineProperty(ReadableStream.prototype, "pipeTo", {
   }.pipeTo,
 });
 
-// As on Workers: `read(view, { min })` by another name, from before the standard had it.
+/** Reads until there are so many elements, or the stream ends: then what there is. */
+async function readAtLeast<T extends ArrayBufferView>(reader: ReadableStreamBYOBReader, least: number, view: T): Promise<ReadableStreamBYOBReadResult<T>> {
+  const View = view.constructor as new (buffer: ArrayBufferLike, offset: number, length: number) => T;
+  const { byteOffset } = view;
+  const size = (view as { BYTES_PER_ELEMENT?: number }).BYTES_PER_ELEMENT ?? 1;
+  const length = view.byteLength / size;
+  if (!(least > 0 && least <= length)) throw new TypeError(`Requested invalid minimum number of elements to read (${least}).`);
+  let filled = 0;
+  let rest: T = view;
+  for (;;) {
+    const { done, value } = await reader.read(rest);
+    if (value === undefined) return { done: true, value };
+    filled += value.byteLength / size;
+    if (done || filled >= least) return { done: done && filled === 0, value: new View(value.buffer, byteOffset, filled) } as ReadableStreamBYOBReadResult<T>;
+    rest = new View(value.buffer, byteOffset + filled * size, length - filled);
+  }
+}
+
+// As on Workers: from before the standard had `read(view, { min })`, and gentler at the end of the stream.
 Object.defineProperty(ReadableStreamBYOBReader.prototype, "readAtLeast", {
   value: {
     readAtLeast<T extends ArrayBufferView>(this: ReadableStreamBYOBReader, minElements: number, view: T): Promise<ReadableStreamBYOBReadResult<T>> {
-      return (this as unknown as { read(view: T, options: { min: number }): Promise<ReadableStreamBYOBReadResult<T>> }).read(view, { min: minElements });
+      if (!ArrayBuffer.isView(view)) return Promise.reject(new TypeError("Failed to execute 'readAtLeast' on 'ReadableStreamBYOBReader': parameter 2 is not of type 'ArrayBufferView'."));
+      return readAtLeast(this, Math.trunc(Number(minElements)), view);
     },
   }.readAtLeast,
   writable: true, enumerable: true, configurable: true,
