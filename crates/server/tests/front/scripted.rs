@@ -140,7 +140,7 @@ impl Script {
                     ("content-type".to_owned(), "text/html".to_owned()),
                     ("service-worker-allowed".to_owned(), "/".to_owned()),
                     ("connection".to_owned(), "upgrade".to_owned()),
-                    ("x-latin".to_owned(), "\u{e9}".to_owned()),
+                    ("x-accent".to_owned(), "\u{e9}".to_owned()),
                 ],
                 ..text("<p>".to_owned())
             }),
