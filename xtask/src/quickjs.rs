@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 mod data;
 mod dispatch;
+mod regexp;
 mod web;
 
 struct Patch {
@@ -202,6 +203,7 @@ fn source_dir(root: &Path) -> Result<PathBuf> {
 fn patches(file: &str) -> &'static [&'static [Patch]] {
     match file {
         "quickjs.c" => &[QUICKJS, dispatch::DISPATCH, data::DATA, web::WEB],
+        "libregexp.c" => &[regexp::MATCHER],
         _ => &[],
     }
 }
