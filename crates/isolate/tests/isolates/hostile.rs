@@ -92,7 +92,12 @@ mod regex {
         alternation "cpu memory exception" "/^(a|a)*$/.test('a'.repeat(40) + 'b')";
         polynomial "cpu memory exception" "/a*a*a*a*a*a*a*a*b/.test('a'.repeat(2_000))";
         backreference "cpu memory exception" r"/^(.*)(.*)(.*)(.*)(.*)(.*)\1\2\3\4\5\6x$/.test('a'.repeat(200))";
-        lookbehind "cpu memory exception" "/(?<=(a+)+)b$/.test('a'.repeat(40) + 'c')";
+        lookbehind "cpu memory exception" "/(?<=c(a+)+)b$/.test('a'.repeat(40) + 'b')";
+        lookahead "cpu memory exception" "/^(?=(a+)+c)a/.test('a'.repeat(40) + 'b')";
+        counted "cpu memory exception" "/^(?:(?:a?){20}){20}c/.test('a'.repeat(400))";
+        alternatives "ok cpu memory" "new RegExp(Array.from({ length: 2e4 }, (_, i) => 'w' + i).join('|')).test('w'.repeat(1e4)); return new Response('held')";
+        captures_without_a_choice "ok cpu memory exception" "/(?:(a)b){2000000}/.test('ab'.repeat(1e6)); return new Response('held')";
+        deep_lookaheads "ok exception" "try { new RegExp('(?='.repeat(500) + ')'.repeat(500)).test('') } catch {} return new Response('held')";
         long_subject "ok cpu memory exception" "/(?:x|y)*z/.test('x'.repeat(5e6)); return new Response('held')";
         nested_groups "ok exception" "try { new RegExp('('.repeat(1e5) + ')'.repeat(1e5)) } catch { return new Response('held') }";
         nested_classes "ok exception" "try { new RegExp('['.repeat(1e5) + ']'.repeat(1e5), 'v') } catch { return new Response('held') }";
