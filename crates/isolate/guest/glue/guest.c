@@ -224,6 +224,7 @@ SKEP_EXPORT("init") void guest_init(void)
     rt = JS_NewRuntime();
     JS_SetMaxStackSize(rt, STACK_JS_MAX);
     ctx = JS_NewContext(rt);
+    skep_make_chars(ctx);
     mailbox.countdown = &ctx->interrupt_counter;
     mailbox.interval = JS_INTERRUPT_COUNTER_INIT;
     skep_async_context = JS_UNDEFINED;
