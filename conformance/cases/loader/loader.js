@@ -3,6 +3,22 @@ const date = "2026-01-01";
 const load = (t, main, more = {}, modules = {}) => t.env.LOADER.load({ compatibilityDate: date, mainModule: "main.js", modules: { "main.js": main, ...modules }, ...more });
 const text = async (worker, init, entry) => (await worker.getEntrypoint(entry?.name, entry?.options).fetch("http://w/path", init)).text();
 const answer = (code) => `export default { async fetch(request, env, ctx) { ${code} } };`;
+/** Waits until the tail of that key was told of so many calls. */
+const arrived = async (key, n) => {
+  for (let i = 0; i < 100 && (globalThis.told?.get(key)?.length ?? 0) < n; i++) await scheduler.wait(10);
+  return globalThis.told?.get(key) ?? [];
+};
+/** Loads a worker with a tail, uses it, and shows what the tail was told. */
+const told = async (t, main, more, use, n = 1) => {
+  const key = id();
+  await use(load(t, main, { tails: [t.ctx.exports.Tail({ props: { key } })], ...more }));
+  const shown = (e) => ({ outcome: e.outcome, truncated: e.truncated, script: e.scriptName ?? null, model: e.executionModel,
+    event: e.event && Object.keys(e.event).sort(), method: e.event?.request?.method, status: e.event?.response?.status,
+    logs: e.logs.map((l) => [l.level, l.message, typeof l.timestamp]),
+    exceptions: e.exceptions.map((x) => [x.name, x.message, typeof x.stack, typeof x.timestamp]),
+    types: [typeof e.eventTimestamp, typeof e.cpuTime, typeof e.wallTime, Array.isArray(e.diagnosticsChannelEvents)] });
+  return (await arrived(key, n)).map(shown);
+};
 let unique = 0;
 const id = () => `case-${unique++}-${Math.random()}`;
 
@@ -63,4 +79,16 @@ export const cases = {
   "loader shape": [(t) => [typeof t.env.LOADER.get, typeof t.env.LOADER.load, Object.prototype.toString.call(t.env.LOADER), t.error(() => t.env.LOADER.get()), t.error(() => t.env.LOADER.load())]],
   "many children": [async (t) => { const r = await Promise.all(Array.from({ length: 20 }, (_, i) => text(load(t, answer(`return new Response('${i}');`))))); return r.join(); }, Array.from({ length: 20 }, (_, i) => i).join()],
   "waitUntil in the child": [async (t) => { const w = load(t, "let done = false; " + answer("if (request.method === 'POST') return new Response(String(done)); ctx.waitUntil((async () => { await scheduler.wait(5); done = true; })()); return new Response('x');")); await text(w); await t.sleep(40); return text(w, { method: "POST" }); }, "true"],
+  "tails: fetch, logs and outcome": [async (t) => told(t, answer("console.log('one', { a: [1] }, 2, null, undefined, true); console.error('two'); return new Response('x', { status: 201 });"), {}, async (w) => text(w, { method: "POST", headers: { "x-a": "1", authorization: "hush" } }))],
+  "tails: exception": [async (t) => told(t, answer("console.warn('before'); throw new RangeError('no');"), {}, (w) => t.error(text(w)))],
+  "tails: kinds of arguments": [async (t) => told(t, answer("console.log(1n, Symbol('s'), () => 1, new Map([[1, 2]]), new Date(0), new Error('e').message, [undefined, NaN], Object.create(null), 'a%s', -0, Infinity); console.log(); return new Response('x');"), {}, text)],
+  "tails: levels": [async (t) => told(t, answer("for (const k of ['log', 'info', 'warn', 'error', 'debug']) console[k](k); return new Response('x');"), {}, text)],
+  "tails: two calls, two traces": [async (t) => told(t, answer("const n = new URL(request.url).searchParams.get('n'); console.log('in', n); await scheduler.wait(n === '1' ? 20 : 2); console.log('out', n); return new Response(n);"), {}, async (w) => { const e = w.getEntrypoint(); await Promise.all([1, 2].map(async (n) => (await e.fetch(`http://w/?n=${n}`)).text())); }, 2)],
+  "tails: waitUntil belongs to its call": [async (t) => told(t, answer("ctx.waitUntil((async () => { await scheduler.wait(5); console.log('late'); })()); return new Response('x');"), {}, text)],
+  "tails: two tails": [async (t) => { const a = id(), b = id(); const w = load(t, answer("console.log('x'); return new Response('x');"), { tails: [t.ctx.exports.Tail({ props: { key: a } }), t.ctx.exports.Tail({ props: { key: b } })] }); await text(w); return [await arrived(a, 1), await arrived(b, 1)].map((list) => list.map((e) => e.logs.map((l) => l.message))); }, [[[["x"]]], [[["x"]]]]],
+  "tails: one that throws harms nobody": [async (t) => { const key = id(); const w = load(t, answer("return new Response('fine');"), { tails: [t.ctx.exports.BadTail({ props: {} }), t.ctx.exports.Tail({ props: { key } })] }); return [await text(w), (await arrived(key, 1)).length]; }, ["fine", 1]],
+  "tails: a loaded worker as tail": [async (t) => { const key = id(); const inner = load(t, "export default { async tail(events, env) { await env.SINK.fetch('http://s/', { method: 'POST', body: JSON.stringify(events.map((e) => e.logs.map((l) => l.message))) }); } };", { env: { SINK: t.ctx.exports.Sink({ props: { key } }) } }); const w = load(t, answer("console.log('to a loaded tail'); return new Response('x');"), { tails: [inner.getEntrypoint()] }); await text(w); return (await arrived(key, 1)).map(String); }, ['[[["to a loaded tail"]]]']],
+  "tails: not an array, not a Fetcher": [(t) => t.each([5, [5], [null], "x"], (tails) => typeof load(t, answer("return new Response('x');"), { tails }))],
+  "tails: request": [async (t) => { const key = id(); const w = load(t, answer("return new Response('x');"), { tails: [t.ctx.exports.Tail({ props: { key } })] }); await w.getEntrypoint().fetch("http://w/a?b=0123456789abcdef0123456789abcdef", { headers: { "x-a": "1", authorization: "hush", "x-api-key": "k", cookie: "c" } }).then((r) => r.text()); const [{ event: { request, response } }] = await arrived(key, 1); const pick = ({ headers, url }) => [headers["x-a"], headers.authorization, headers["x-api-key"], headers.cookie, url]; return [request.method, pick(request), pick(request.getUnredacted()), response.status]; }],
+  "tails: RPC": [async (t) => told(t, "import { WorkerEntrypoint } from 'cloudflare:workers'; export default class extends WorkerEntrypoint { add(a, b) { console.log('adding'); return a + b; } }", {}, (w) => w.getEntrypoint().add(1, 2))],
 };

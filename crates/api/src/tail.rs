@@ -12,11 +12,19 @@ use crate::{Fault, LogLine, Meter, Outcome};
 pub enum TailEvent {
     /// A line of the log.
     Log {
+        /// The request that it belongs to: absent for what belongs to none, such as top-level code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        request: Option<RequestId>,
         /// The line.
         line: LogLine,
     },
     /// An uncaught exception or unhandled rejection.
     Exception {
+        /// The request that it belongs to, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        request: Option<RequestId>,
         /// The error.
         error: Fault,
         /// ms since the epoch.

@@ -8,10 +8,10 @@ use skep_isolate::{Code, Engine, EngineConfig, Entry, Exception, Image, Isolate,
 struct Printer;
 
 impl Observer for Printer {
-    fn log(&self, level: &str, text: &str) {
+    fn log(&self, _call: Option<&str>, level: &str, text: &str) {
         println!("[{level}] {text}");
     }
-    fn exception(&self, exception: &Exception) {
+    fn exception(&self, _call: Option<&str>, exception: &Exception) {
         println!("[uncaught] {exception}\n{}", exception.stack);
     }
 }

@@ -13,18 +13,43 @@ const DEPTH_MAX: u32 = 32;
 /// reach 2³² by depth alone.
 const CALLS_MAX: u32 = 100_000;
 
+/// Tails that a chain may come through: a tail's own call is traced like any other, and two workers that are each other's tails, or a
+/// tail that calls the worker it listens to, would never come to rest.
+const TAILS_MAX: u32 = 4;
+
 /// The chain behind a call. The default is a call from outside.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
     depth: u32,
+    /// How often it went from a call to the trace of it.
+    tails: u32,
     /// Calls of the whole chain so far; made when the first is.
     calls: Option<Arc<AtomicU32>>,
+    /// What observers know it by.
+    label: Option<Arc<str>>,
 }
 
 impl Chain {
+    /// The same chain under a label, which observers of all isolates that it comes through are told.
+    #[must_use]
+    pub fn labelled(self, label: &str) -> Self {
+        Self { label: Some(label.into()), ..self }
+    }
+
+    /// Its label.
+    pub(crate) fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
     /// The chain of a call that the call of this chain makes.
     pub(crate) fn next(&mut self) -> Self {
-        Self { depth: self.depth + 1, calls: Some(self.calls.get_or_insert_default().clone()) }
+        let calls = Some(self.calls.get_or_insert_default().clone());
+        Self { depth: self.depth + 1, tails: self.tails, calls, label: self.label.clone() }
+    }
+
+    /// The chain of the call that delivers a trace of the call of this chain; `None` when it ends here.
+    pub(crate) fn tail(&mut self) -> Option<Self> {
+        (self.tails < TAILS_MAX).then(|| Self { tails: self.tails + 1, ..self.next() })
     }
 
     /// Whether it came from outside.
@@ -69,5 +94,10 @@ mod tests {
         assert!(calls.iter().all(Result::is_ok));
         assert!(root.next().enter().is_err());
         assert_eq!(Chain::default().next().enter(), Ok(()));
+        let mut tailed = Chain::default();
+        for _ in 0..TAILS_MAX {
+            tailed = tailed.tail().unwrap().next();
+        }
+        assert!(tailed.tail().is_none());
     }
 }

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::cpu;
+use crate::isolate::Evictable;
 
 /// Length of a time slice. A turn that is still running after its first slices moves to the threads for long turns.
 const TICK: Duration = Duration::from_millis(1);
+
+/// How long a start waits for the isolate that was asked to end before it asks another.
+const EVICT_AGAIN: Duration = Duration::from_millis(50);
 
 /// Niceness of the threads for long turns: the kernel then prefers the threads that answer requests.
 const LONG_TURN_NICENESS: i32 = 10;
@@ -59,6 +64,8 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     config: EngineConfig,
     live: Arc<Semaphore>,
+    /// Isolates that may be ended while they are idle.
+    evictable: Mutex<Vec<Evictable>>,
     long_turns: Option<tokio::runtime::Runtime>,
     /// Places for blocking work.
     blocking: Arc<Semaphore>,
@@ -142,7 +149,7 @@ impl Engine {
         start_clock(wasmtime.weak(), stop_clock.clone()).map_err(EngineError::Threads)?;
         let live = Arc::new(Semaphore::new(config.isolates_max as usize));
         let blocking = Arc::new(Semaphore::new(threads));
-        let inner = Inner { wasmtime, config, live, long_turns: Some(long_turns), blocking, stop_clock };
+        let inner = Inner { wasmtime, config, live, evictable: Mutex::default(), long_turns: Some(long_turns), blocking, stop_clock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -161,12 +168,43 @@ impl Engine {
         self.inner.live.available_permits()
     }
 
-    /// A place for one live isolate; waits up to `most` while all are taken.
+    /// A place for one live isolate; waits up to `most` while all are taken. Idle isolates that may be ended then are, whoever
+    /// refers to them: isolates that hold stubs of one another would otherwise keep their places for ever.
     pub(crate) async fn slot(&self, most: Duration) -> Option<OwnedSemaphorePermit> {
         if let Ok(slot) = self.inner.live.clone().try_acquire_owned() {
             return Some(slot);
         }
-        tokio::time::timeout(most, self.inner.live.clone().acquire_owned()).await.ok()?.ok()
+        let mut freed = std::pin::pin!(self.inner.live.clone().acquire_owned());
+        let until = tokio::time::Instant::now() + most;
+        loop {
+            self.evict_one();
+            let again = (tokio::time::Instant::now() + EVICT_AGAIN).min(until);
+            if let Ok(slot) = tokio::time::timeout_at(again, &mut freed).await {
+                return slot.ok();
+            }
+            if again == until {
+                return None;
+            }
+        }
+    }
+
+    /// Takes note of an isolate that may be ended while it is idle.
+    pub(crate) fn may_evict(&self, isolate: Evictable) {
+        let mut evictable = self.inner.evictable.lock();
+        let live = self.inner.config.isolates_max as usize - self.inner.live.available_permits();
+        if evictable.len() > 2 * live + 64 {
+            evictable.retain(Evictable::is_alive);
+        }
+        evictable.push(isolate);
+    }
+
+    /// Asks the isolate that has been idle longest to end. A linear search: it happens when all places are taken.
+    fn evict_one(&self) {
+        let evictable = self.inner.evictable.lock();
+        let idle = evictable.iter().filter_map(|isolate| Some((isolate.idle()?, isolate)));
+        if let Some((_, isolate)) = idle.min_by_key(|(rank, _)| *rank) {
+            isolate.evict();
+        }
     }
 
     /// Continues a long turn on the threads made for it. Dropping the result drops the turn.

@@ -9,9 +9,9 @@ mod operation;
 mod redirect;
 mod task;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,6 +22,7 @@ use crate::limits::LimitsAsked;
 use crate::outcome::{Outcome, Report};
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::target::{BoxFuture, CallError, IsolateId, Request, Response, RpcMessage, Target};
+use crate::trace::Trace;
 use crate::worker::Worker;
 
 /// Calls an isolate may have in flight. More are refused at once, so the command queue stays bounded too.
@@ -36,6 +37,8 @@ pub struct Entry {
     pub props: Bytes,
     /// Targets that `props` refers to.
     pub targets: Vec<Arc<dyn Target>>,
+    /// `ctx.props` as a JSON text, where they come from outside of any isolate; `props` is then empty.
+    pub props_json: Option<Arc<str>>,
     /// Limits of calls to this entrypoint, where lower than the worker's.
     pub limits: LimitsAsked,
 }
@@ -56,6 +59,8 @@ pub enum Event {
     Tail {
         /// A JSON array of events.
         trace: String,
+        /// The calls that led to it.
+        chain: Chain,
     },
     /// Calls a function of a module; the result is JSON.
     Run {
@@ -81,11 +86,27 @@ impl Input {
         }
     }
 
+    /// A trace that begins with it.
+    fn trace(&self, entrypoint: Option<String>) -> Trace {
+        match self {
+            Self::Request(r) => Trace::fetch(&r.method, &r.url, &r.headers, &r.cf, entrypoint),
+            Self::Event(Event::Scheduled { cron, time_ms }) => {
+                Trace::new(serde_json::json!({ "cron": cron, "scheduledTime": time_ms }), entrypoint)
+            }
+            // Each event is of a worker without a name: workers that were loaded have none.
+            Self::Event(Event::Tail { .. }) => Trace::new(serde_json::json!({ "consumedEvents": [{ "scriptName": null }] }), entrypoint),
+            // What is called travels in a message that only guests read.
+            Self::Rpc { .. } => Trace::new(serde_json::json!({ "rpcMethod": "" }), entrypoint),
+            Self::Event(Event::Test | Event::Run { .. }) => Trace::new(serde_json::Value::Null, entrypoint),
+        }
+    }
+
     /// The calls that led to it.
     fn chain(&self) -> Chain {
         match self {
             Self::Request(request) => request.chain.clone(),
             Self::Rpc { message, .. } => message.chain.clone(),
+            Self::Event(Event::Tail { chain, .. }) => chain.clone(),
             Self::Event(_) => Chain::default(),
         }
     }
@@ -124,6 +145,8 @@ enum Command {
     /// Somebody gave an export back.
     Returned,
     Snapshot(oneshot::Sender<Result<Snapshot, SnapshotError>>),
+    /// Its place is wanted: it ends if it is idle.
+    Evict,
     /// Answered once the isolate serves.
     Ready(oneshot::Sender<Result<(), Outcome>>),
 }
@@ -135,6 +158,42 @@ struct Shared {
     objects_lent: AtomicU32,
     last_call: AtomicU32,
     memory_bytes: AtomicU64,
+    /// WebSockets whose other end somebody got as an answer.
+    sockets_served: AtomicU32,
+    /// When the last call came, in ms since the epoch.
+    last_call_ms: AtomicU64,
+    /// Whether it was asked to end and has not answered yet.
+    evicting: AtomicBool,
+}
+
+fn clock_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// An isolate that may be ended while it is idle, as the engine knows it. Keeps nothing alive.
+pub(crate) struct Evictable {
+    tx: mpsc::WeakUnboundedSender<Command>,
+    shared: Weak<Shared>,
+}
+
+impl Evictable {
+    pub(crate) fn is_alive(&self) -> bool {
+        self.shared.strong_count() > 0
+    }
+
+    /// In which order idle isolates go: those with open sockets last, those that were called last before them. `None`: not idle.
+    pub(crate) fn idle(&self) -> Option<(bool, u64)> {
+        let shared = self.shared.upgrade()?;
+        let busy = shared.in_flight.load(Ordering::Relaxed) > 0 || shared.evicting.load(Ordering::Relaxed);
+        (!busy).then(|| (shared.sockets_served.load(Ordering::Relaxed) > 0, shared.last_call_ms.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn evict(&self) {
+        if let (Some(shared), Some(tx)) = (self.shared.upgrade(), self.tx.upgrade()) {
+            shared.evicting.store(true, Ordering::Relaxed);
+            let _ = tx.send(Command::Evict);
+        }
+    }
 }
 
 /// A handle to a live isolate; a cheap clone. The isolate ends when the last handle is gone and its calls are finished.
@@ -184,6 +243,10 @@ impl Isolate {
         let shared = Arc::new(Shared::default());
         let (alive, gone) = watch::channel(());
         let exports = Exports { tx: tx.downgrade(), shared: shared.clone(), gone: gone.clone() };
+        shared.last_call_ms.store(clock_ms(), Ordering::Relaxed);
+        if worker.evictable {
+            image.engine().may_evict(Evictable { tx: tx.downgrade(), shared: Arc::downgrade(&shared) });
+        }
         let task = task::Task::new(image.clone(), worker, rx, exports, shared.clone());
         tokio::spawn(async move {
             task.run(snapshot).await;
@@ -199,6 +262,12 @@ impl Isolate {
         drop(tx);
         // Nothing is ever sent: an error is the end of the task.
         let _ = gone.changed().await;
+    }
+
+    /// Ready when it is gone. Does not keep it.
+    pub(crate) fn end(&self) -> BoxFuture<()> {
+        let mut gone = self.gone.clone();
+        Box::pin(async move { while gone.changed().await.is_ok() {} })
     }
 
     /// Waits until it has started, or woken, and run its first turn; the worker's wall limit ends that at the latest.
@@ -229,6 +298,7 @@ impl Isolate {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             return Err(Outcome::Cancelled("the isolate has too many calls in flight".into()));
         }
+        self.shared.last_call_ms.store(clock_ms(), Ordering::Relaxed);
         let id = self.shared.last_call.fetch_add(1, Ordering::Relaxed) % (i32::MAX as u32) + 1;
         let call = Command::Call { id, arrived: Instant::now(), entry, input, reply, report };
         if self.tx.send(call).is_err() {
@@ -376,12 +446,12 @@ impl Inside {
         Box::pin(async move { isolate.rpc_to(entry, object, message).await.map_err(CallError::Ended) })
     }
 
-    fn tail(&self, isolate: Isolate, trace: String) -> BoxFuture<Result<(), CallError>> {
+    fn tail(&self, isolate: Isolate, trace: String, chain: Chain) -> BoxFuture<Result<(), CallError>> {
         let Place::Entrypoint(entry) = &self.place else {
             return Box::pin(async { Err(CallError::Refused("this target takes no traces".into())) });
         };
         let entry = entry.clone();
-        Box::pin(async move { isolate.event(entry, Event::Tail { trace }, None).await.map(drop).map_err(CallError::Ended) })
+        Box::pin(async move { isolate.event(entry, Event::Tail { trace, chain }, None).await.map(drop).map_err(CallError::Ended) })
     }
 }
 
@@ -410,9 +480,9 @@ impl Target for Own {
         }
     }
 
-    fn tail(&self, trace: String) -> BoxFuture<Result<(), CallError>> {
+    fn tail(&self, trace: String, chain: Chain) -> BoxFuture<Result<(), CallError>> {
         match self.isolate() {
-            Ok(isolate) => self.0.tail(isolate, trace),
+            Ok(isolate) => self.0.tail(isolate, trace, chain),
             Err(e) => Box::pin(async { Err(e) }),
         }
     }
@@ -457,8 +527,12 @@ impl Target for Lent {
         self.inside.rpc(self.isolate.clone(), message)
     }
 
-    fn tail(&self, trace: String) -> BoxFuture<Result<(), CallError>> {
-        self.inside.tail(self.isolate.clone(), trace)
+    fn tail(&self, trace: String, chain: Chain) -> BoxFuture<Result<(), CallError>> {
+        self.inside.tail(self.isolate.clone(), trace, chain)
+    }
+
+    fn gone(&self) -> Option<BoxFuture<()>> {
+        Some(self.isolate.end())
     }
 
     fn returned(&self, to: IsolateId) -> Option<Arc<dyn Target>> {

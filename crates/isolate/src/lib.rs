@@ -40,4 +40,5 @@ pub use outcome::{Exception, Meter, Outcome, Report};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use socket::{Socket, SocketMessage, deliver};
 pub use target::{BoxFuture, CallError, IsolateId, Request, Response, RpcMessage, Target};
+pub use trace::Tails;
 pub use worker::{Binding, Code, Module, ModuleKind, Observer, Unobserved, Worker};

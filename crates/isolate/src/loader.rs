@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::chain::Chain;
 use crate::held::{Charge, Held};
 use crate::image::Image;
 use crate::isolate::{Entry, Isolate};
@@ -231,15 +232,19 @@ impl Target for LoadedEntrypoint {
         Box::pin(async move { loaded.isolate().await?.fetch(entry, request).await.map_err(CallError::Ended) })
     }
 
+    fn gone(&self) -> Option<BoxFuture<()>> {
+        self.loaded.isolate.lock().as_ref().map(Isolate::end)
+    }
+
     fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
         let (loaded, entry) = (self.loaded.clone(), self.entry.clone());
         Box::pin(async move { loaded.isolate().await?.rpc(entry, message).await.map_err(CallError::Ended) })
     }
 
-    fn tail(&self, trace: String) -> BoxFuture<Result<(), CallError>> {
+    fn tail(&self, trace: String, chain: Chain) -> BoxFuture<Result<(), CallError>> {
         let (loaded, entry) = (self.loaded.clone(), self.entry.clone());
         Box::pin(async move {
-            let event = crate::isolate::Event::Tail { trace };
+            let event = crate::isolate::Event::Tail { trace, chain };
             loaded.isolate().await?.event(entry, event, None).await.map(drop).map_err(CallError::Ended)
         })
     }

@@ -6,7 +6,6 @@ mod loader;
 use crate::host::{self, Tables};
 use crate::instance::{Effect, State, arguments};
 use crate::isolate::Entry;
-use crate::limits::LimitsAsked;
 use crate::wire::{Wire, WireOut};
 
 /// Operations that are carried out after the turn and answer nothing now.
@@ -18,6 +17,7 @@ const DEFERRED: &[&str] = &[
     "done",
     "log",
     "exception",
+    "rpc.method",
     "stream.close",
     "stream.abort",
     "ws.accept",
@@ -121,7 +121,7 @@ fn effect(state: &mut State, effect: Effect, bytes: usize) -> WireOut {
 }
 
 fn deferred(state: &mut State, op: &'static str, mut args: Vec<Wire<'_>>) -> WireOut {
-    if matches!(op, "log" | "exception" | "fail") {
+    if matches!(op, "log" | "exception" | "rpc.method" | "fail") {
         args.iter_mut().for_each(cut);
     }
     let bytes = effect_bytes(&args);
@@ -197,7 +197,7 @@ fn own_entrypoint(state: &mut State, args: &[Wire<'_>]) -> WireOut {
         name: args.first().and_then(Wire::as_str).map(|s| s.into_owned()),
         props: state.held.bytes(props.to_vec()),
         targets: channels.iter().filter_map(|n| state.resources.channel(n.as_u32()?).cloned()).collect(),
-        limits: LimitsAsked::default(),
+        ..Entry::default()
     };
     let Some(target) = state.exports.as_ref().map(|e| e.entrypoint(entry)) else {
         return Wire::error("Error", "nothing can be exported from here");

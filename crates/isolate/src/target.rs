@@ -94,6 +94,11 @@ pub trait Target: Send + Sync + Debug {
         Box::pin(async { Err(CallError::Refused("this target answers fetch only".into())) })
     }
 
+    /// Ready when the isolate behind it has ended; absent where none is, or another takes its place.
+    fn gone(&self) -> Option<BoxFuture<()>> {
+        None
+    }
+
     /// The same target for other hands than those of the isolate that it leads to; absent where that makes no difference. It
     /// then keeps its isolate alive.
     fn lent(&self) -> Option<Arc<dyn Target>> {
@@ -107,8 +112,8 @@ pub trait Target: Send + Sync + Debug {
     }
 
     /// Traces (a JSON array of events) of a worker that this one is a tail of.
-    fn tail(&self, trace: String) -> BoxFuture<Result<(), CallError>> {
-        let _ = trace;
+    fn tail(&self, trace: String, chain: Chain) -> BoxFuture<Result<(), CallError>> {
+        let _ = (trace, chain);
         Box::pin(async { Err(CallError::Refused("this target takes no traces".into())) })
     }
 }

@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::loader::Loader;
 use crate::outcome::{Exception, Report};
 use crate::target::Target;
+use crate::trace::Tails;
 use crate::wire::WireOut;
 
 /// What a module holds.
@@ -96,15 +97,16 @@ pub enum Binding {
     Cloned(Bytes, Vec<Arc<dyn Target>>),
 }
 
-/// Hears what happens in an isolate. Called on the isolate's own task: must not block.
+/// Hears what happens in an isolate. Called on the isolate's own task: must not block. `call` is the label of the
+/// chain of calls ([`crate::Chain::labelled`]); absent where it has none, and for what belongs to no call.
 pub trait Observer: Send + Sync {
     /// `console.*`; `level` is `log`, `info`, `warn`, `error`, `debug` or `trace`.
-    fn log(&self, level: &str, text: &str) {
-        let _ = (level, text);
+    fn log(&self, call: Option<&str>, level: &str, text: &str) {
+        let _ = (call, level, text);
     }
     /// An exception nobody caught.
-    fn exception(&self, exception: &Exception) {
-        let _ = exception;
+    fn exception(&self, call: Option<&str>, exception: &Exception) {
+        let _ = (call, exception);
     }
     /// A call and everything it started has ended. `event` names its kind (`fetch`, `rpc`, …).
     fn finished(&self, event: &str, report: &Report) {
@@ -128,6 +130,11 @@ pub struct Worker {
     pub outbound: Option<Arc<dyn Target>>,
     /// Who hears of it.
     pub observer: Arc<dyn Observer>,
+    /// Who gets a trace of each call.
+    pub tails: Tails,
+    /// Whether its isolates may be ended while they are idle, when the engine has no place left. Whoever calls one of them next
+    /// finds it gone, or starts another.
+    pub evictable: bool,
     /// Further options the guest understands (`compatibilityDate`, …), as a wire object.
     pub options: WireOut,
 }
@@ -141,6 +148,8 @@ impl Worker {
             limits: Limits::default(),
             outbound: None,
             observer: Arc::new(Unobserved),
+            tails: Tails::default(),
+            evictable: false,
             options: WireOut::Object(Vec::new()),
         }
     }

@@ -139,7 +139,8 @@ struct Kept {
 }
 
 impl Observer for Log {
-    fn log(&self, level: &str, text: &str) {
+    fn log(&self, call: Option<&str>, level: &str, text: &str) {
+        let _ = call;
         let mut kept = self.kept.lock();
         let room = LOG_BYTES_MAX.saturating_sub(kept.bytes);
         if kept.lines.len() >= LINES_MAX || room == 0 {
@@ -151,7 +152,7 @@ impl Observer for Log {
         kept.lines.push(Line { level: level.to_owned(), text, at: crate::now_ms() });
     }
 
-    fn exception(&self, exception: &Exception) {
-        self.log("error", &format!("Uncaught {exception}"));
+    fn exception(&self, call: Option<&str>, exception: &Exception) {
+        self.log(call, "error", &format!("Uncaught {exception}"));
     }
 }

@@ -22,6 +22,8 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 pub enum Event {
     /// A line of its log.
     Log {
+        /// The request that it belongs to, where that is known.
+        request: Option<RequestId>,
         /// `log`, `warn`, …
         level: String,
         /// The text.
@@ -31,6 +33,8 @@ pub enum Event {
     },
     /// An exception that nobody caught.
     Exception {
+        /// The request that it belongs to, where that is known.
+        request: Option<RequestId>,
         /// The exception.
         exception: Exception,
         /// ms since the epoch.
@@ -107,17 +111,23 @@ pub(crate) struct TailObserver {
 }
 
 impl skep_isolate::Observer for TailObserver {
-    fn log(&self, level: &str, text: &str) {
+    fn log(&self, call: Option<&str>, level: &str, text: &str) {
         if self.tail.heard() {
-            self.tail.send(Event::Log { level: level.to_owned(), text: cut(text, LINE_BYTES_MAX).to_owned(), at: crate::now_ms() });
+            let (level, text) = (level.to_owned(), cut(text, LINE_BYTES_MAX).to_owned());
+            self.tail.send(Event::Log { request: request(call), level, text, at: crate::now_ms() });
         }
     }
 
-    fn exception(&self, exception: &Exception) {
+    fn exception(&self, call: Option<&str>, exception: &Exception) {
         if self.tail.heard() {
-            self.tail.send(Event::Exception { exception: exception.clone(), at: crate::now_ms() });
+            self.tail.send(Event::Exception { request: request(call), exception: exception.clone(), at: crate::now_ms() });
         }
     }
+}
+
+/// Chains of calls are labelled with the request that they began with.
+fn request(call: Option<&str>) -> Option<RequestId> {
+    call.and_then(|label| label.parse().ok())
 }
 
 /// At most `most` bytes of `text`, whole characters.

@@ -145,9 +145,12 @@ impl Workers {
         name: &WorkerName,
         id: RequestId,
         entrypoint: Entrypoint,
-        request: Request,
+        mut request: Request,
     ) -> Result<Response, DispatchError> {
         let live = self.find(name)?;
+        if live.tail.heard() {
+            request.chain = request.chain.labelled(id.as_str());
+        }
         let mut trigger = Trigger {
             tail: Arc::clone(&live.tail),
             metrics: Arc::clone(&self.parts.metrics),
@@ -243,6 +246,8 @@ impl Workers {
             limits,
             outbound: self.parts.outbound.clone().filter(|_| code.network),
             observer,
+            tails: skep_isolate::Tails::default(),
+            evictable: true,
             options: options(code),
         }
     }

@@ -186,10 +186,12 @@ pub(crate) fn executed_out(executed: node::Executed) -> api::Executed {
 
 pub(crate) fn event_out(event: &node::Event) -> api::TailEvent {
     match event {
-        node::Event::Log { level, text, at } => {
-            api::TailEvent::Log { line: api::LogLine { level: level.clone(), text: text.clone(), at: *at } }
+        node::Event::Log { request, level, text, at } => {
+            api::TailEvent::Log { request: *request, line: api::LogLine { level: level.clone(), text: text.clone(), at: *at } }
         }
-        node::Event::Exception { exception, at } => api::TailEvent::Exception { error: fault_out(exception), at: *at },
+        node::Event::Exception { request, exception, at } => {
+            api::TailEvent::Exception { request: *request, error: fault_out(exception), at: *at }
+        }
         node::Event::Ended { request, version, method, url, status, report, at } => {
             let (outcome, error) = outcome_out(&report.outcome);
             let trigger = api::Trigger::Fetch { method: method.clone(), url: url.clone(), status: *status };

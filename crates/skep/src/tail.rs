@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 
 use clap::Args;
 use skep_api::{ErrorCode, TailEvent, Trigger};
+use skep_id::RequestId;
 
 use crate::{Global, client::Client, failure::Failure, output, workers::path};
 
@@ -34,20 +35,25 @@ impl Tail {
     }
 }
 
+/// The end of a request's id, which tells the requests of one screen apart; a dot for what belongs to none.
+fn of(request: Option<&RequestId>) -> String {
+    request.map_or_else(|| format!("{:6}", "·"), |id| id.as_str()[20..].to_owned())
+}
+
 fn show(event: &TailEvent) {
     match event {
-        TailEvent::Log { line } => output::line(&format!("{:5} {}", line.level, line.text)),
-        TailEvent::Exception { error, .. } => {
-            output::line(&format!("uncaught {}: {}", error.name, error.message));
+        TailEvent::Log { request, line } => output::line(&format!("{} {:5} {}", of(request.as_ref()), line.level, line.text)),
+        TailEvent::Exception { request, error, .. } => {
+            output::line(&format!("{} uncaught {}: {}", of(request.as_ref()), error.name, error.message));
             if !error.stack.is_empty() {
                 output::line(&error.stack);
             }
         }
-        TailEvent::Outcome { version, trigger: Trigger::Fetch { method, url, status }, outcome, error, meter, .. } => {
+        TailEvent::Outcome { request, version, trigger: Trigger::Fetch { method, url, status }, outcome, error, meter, .. } => {
             let status = status.map_or_else(|| "–".to_owned(), |status| status.to_string());
             let word = serde_json::to_value(outcome).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
             let took = format!("{:.1} ms wall, {:.1} ms cpu", meter.wall_us as f64 / 1e3, meter.cpu_us as f64 / 1e3);
-            output::line(&format!("{status} {method} {url}  {word}, {took}, {version}"));
+            output::line(&format!("{} {status} {method} {url}  {word}, {took}, {version}", of(Some(request))));
             if let Some(error) = error {
                 output::line(&format!("      {}: {}", error.name, error.message));
                 if !error.stack.is_empty() {

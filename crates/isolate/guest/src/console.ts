@@ -5,6 +5,7 @@
 import { host } from "./host";
 import { errorText, format, formatWithOptions, inspect, type InspectOptions } from "./inspect";
 import { state } from "./state";
+import { callNow, traced } from "./tail";
 
 export { errorText, format, formatWithOptions, inspect, type InspectOptions };
 
@@ -12,12 +13,13 @@ type Level = "log" | "info" | "warn" | "error" | "debug";
 
 const textLimit = 128 * 1024;
 
-function print(level: Level, message: string): void {
+/** `args` are those of the five plain methods: tails get them as data. */
+function print(level: Level, message: string, args?: unknown[]): void {
   let text = message;
   const { indentation } = state;
   if (indentation !== "") text = indentation + text.replaceAll("\n", `\n${indentation}`);
   if (text.length > textLimit) text = `${text.slice(0, textLimit)}... ${text.length - textLimit} more characters`;
-  host.call("log", level, text);
+  host.call("log", level, text, state.tailed && args !== undefined ? traced(args) : null, callNow());
 }
 
 function label(given: unknown): string {
@@ -56,19 +58,19 @@ function callerStack(): string {
 
 export const console = {
   debug(...args: unknown[]): void {
-    print("debug", format(...args));
+    print("debug", format(...args), args);
   },
   error(...args: unknown[]): void {
-    print("error", format(...args));
+    print("error", format(...args), args);
   },
   info(...args: unknown[]): void {
-    print("info", format(...args));
+    print("info", format(...args), args);
   },
   log(...args: unknown[]): void {
-    print("log", format(...args));
+    print("log", format(...args), args);
   },
   warn(...args: unknown[]): void {
-    print("warn", format(...args));
+    print("warn", format(...args), args);
   },
   dir(value?: unknown, options?: InspectOptions): void {
     print("log", inspect(value, { customInspect: false, ...options }));

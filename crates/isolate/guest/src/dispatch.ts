@@ -16,9 +16,10 @@ import { describe } from "./report";
 import { Request, abandonRequest, requestOver } from "./request";
 import { MORE, Response, STATUS, stateIfResponse, type ResponseState } from "./response";
 import { ReadableStream } from "./streams";
+import { bindCalls, callNow, setTailed, traceItems } from "./tail";
 import { defineInterface, requireArguments } from "./webidl";
 import { bindEntrypoints, bindWeb, loopbackStub, received, serviceStub } from "./rpc";
-import { DurableObject, WorkerEntrypoint, WorkflowEntrypoint, enterCall, setWorld } from "./workers";
+import { DurableObject, WorkerEntrypoint, WorkflowEntrypoint, currentCall, enterCall, setWorld } from "./workers";
 import { releaseSocket } from "./websocket";
 
 const then = Promise.prototype.then;
@@ -26,8 +27,8 @@ const resolve = Promise.resolve.bind(Promise) as (v: unknown) => Promise<unknown
 const none = new Uint8Array(0);
 const RAW = Symbol(), UNSETTLED = Symbol();
 
-/** `ctx.props` as the host hands it over: a serialised value and the channels it refers to. */
-type Props = [bytes: Uint8Array | null, channels: number[]] | null;
+/** `ctx.props` as the host hands it over: a serialised value and the channels it refers to, or a JSON text that came from no isolate. */
+type Props = [bytes: Uint8Array | null, channels: number[]] | string | null;
 
 // --- calls ---------------------------------------------------------------------------------------------------------------
 
@@ -53,7 +54,7 @@ let mark: (ctx: ExecutionContext, flag: number) => void;
 let cancelCall: (ctx: ExecutionContext) => void;
 
 function logFailure(e: unknown): void {
-  host.call("exception", ...describe(e));
+  host.call("exception", ...describe(e), callNow());
 }
 
 export class ExecutionContext {
@@ -88,7 +89,8 @@ export class ExecutionContext {
   passThroughOnException(): void { this.#state; }
 
   get props(): unknown {
-    const props = (received(this.#props) as unknown) ?? {};
+    const given = this.#props;
+    const props = (typeof given === "string" ? (JSON.parse(given) as unknown) : (received(given) as unknown)) ?? {};
     Object.defineProperty(this, "props", { value: props, writable: true, enumerable: true, configurable: true });
     return props;
   }
@@ -146,6 +148,11 @@ export function openCall(call: number, props: Props, request?: Request): Executi
   enterCall(ctx);
   return ctx;
 }
+
+bindCalls(() => {
+  const ctx = currentCall();
+  return ctx instanceof ExecutionContext ? callId(ctx) : 0;
+});
 
 /** Keeps a call that does not end in this turn where `cancel` finds it. */
 export function park(ctx: ExecutionContext): void {
@@ -236,9 +243,10 @@ defineBinding("service", (channel: number) => serviceStub(channel));
 defineBinding("loader", (channel: number) => workerLoader(channel));
 defineBinding("cloned", (bytes: Uint8Array, channels) => received([bytes, channels]) as unknown);
 
-host.on("load", (main: string, bindings: BindingDescriptor[]) => {
+host.on("load", (main: string, bindings: BindingDescriptor[], _options: Wire, tailed: boolean) => {
   const failed = (e: unknown): void => void host.call("loaded", describe(e));
   try {
+    if (tailed) setTailed(true);
     if (bindings.length > 0) setEnv(makeEnv(bindings, env));
     setWorld(world); // top-level code may import it
     void then.call(host.raw.importModule(main), (namespace: unknown) => {
@@ -456,7 +464,7 @@ host.on("test", (call: number, entrypoint: string | null, props: Props) => {
 
 host.on("tail", (call: number, entrypoint: string | null, props: Props, trace: string) => {
   const ctx = openCall(call, props);
-  deliver(ctx, () => callHandler(entrypoint ?? "", "tail", ctx, JSON.parse(trace)));
+  deliver(ctx, () => callHandler(entrypoint ?? "", "tail", ctx, traceItems(trace)));
 });
 
 // --- RPC -----------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import { requireArguments } from "./webidl";
 import { state } from "./state";
 import { afterTurn } from "./timers";
 import { brandOf } from "./brands";
+import { callNow } from "./tail";
 
 function isObject(v: unknown): v is object {
   return typeof v === "object" && v !== null && host.raw.getProxyDetails(v) === undefined;
@@ -29,7 +30,7 @@ function toHost(thrown: unknown): void {
   } catch {
     told = ["Error", "an exception that cannot be shown", ""]; // built-ins that the description needs were overwritten
   }
-  host.call("exception", ...told);
+  host.call("exception", ...told, callNow());
 }
 
 setReporter((thrown) => {

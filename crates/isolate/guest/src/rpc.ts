@@ -9,6 +9,7 @@
 import { host } from "./host";
 import { dataCloneError, deserialize, notCloneable, serialize, type ReadDelegate, type WriteDelegate } from "./clone";
 import { AbortController, AbortSignal } from "./abort";
+import { state } from "./state";
 import { ReadableStream, WritableStream } from "./streams";
 
 type Fn = (...args: any[]) => any;
@@ -861,7 +862,9 @@ export interface Entrypoint {
   waitUntil(promise: Promise<unknown>): void;
 }
 
-let entrypoint: (name: string | null, props: [Uint8Array | null, number[]] | null, call: number) => Entrypoint;
+type Props = [Uint8Array | null, number[]] | string | null;
+
+let entrypoint: (name: string | null, props: Props, call: number) => Entrypoint;
 
 /** Called once while the image is made, by the dispatcher. */
 export function bindEntrypoints(f: typeof entrypoint): void {
@@ -1017,6 +1020,7 @@ function startNow(step: (on: Place) => unknown, place: Place): Promise<unknown> 
 async function serve(call: number, place: Place, message: Uint8Array, numbers: number[], hold: (promise: Promise<unknown>) => void): Promise<void> {
   const receiver = new Receiver(numbers);
   const [answers, ...steps] = deserialize(message) as [number, ...WireStep[]];
+  if (state.tailed) host.call("rpc.method", call, steps[0]?.[1].join(".") ?? "");
   const later = answers >= 0 ? new Stub(receiver.take(answers), false) : undefined;
   const answered = run(place, steps, receiver);
   const reported = answered.slice(1).map(async (answer, i) => report(later!, i + 1, await answer));
@@ -1062,7 +1066,7 @@ function serveExport(call: number, id: number, message: Uint8Array, channels: nu
     .then(done);
 }
 
-function serveEntrypoint(call: number, name: string | null, props: [Uint8Array | null, number[]] | null, message: Uint8Array, channels: number[]): void {
+function serveEntrypoint(call: number, name: string | null, props: Props, message: Uint8Array, channels: number[]): void {
   let found: Entrypoint;
   try {
     found = entrypoint(name, props, call);
@@ -1077,7 +1081,7 @@ function serveEntrypoint(call: number, name: string | null, props: [Uint8Array |
     .then(() => found.finish());
 }
 
-host.on("rpc", (call: number, target: string | number | null, props: [Uint8Array | null, number[]] | null, message: Uint8Array, channels: number[]) => {
+host.on("rpc", (call: number, target: string | number | null, props: Props, message: Uint8Array, channels: number[]) => {
   if (typeof target === "number") serveExport(call, target, message, channels);
   else serveEntrypoint(call, target, props, message, channels);
 });

@@ -25,4 +25,7 @@ export const state = {
   indentation: "",
   counts: undefined as Map<string, number> | undefined,
   timers: undefined as Map<string, number> | undefined,
+
+  /** tail.ts: whether somebody gets a trace of each call of this worker. */
+  tailed: false,
 };

@@ -102,6 +102,11 @@ export function enterCall(ctx: Context): void {
   enterFresh(running, ctx);
 }
 
+/** The context of the call that runs now, in this part of it. */
+export function currentCall(): Context | undefined {
+  return running.getStore();
+}
+
 export function waitUntil(promise: unknown): void {
   const ctx = running.getStore();
   if (ctx === undefined) {

@@ -11,6 +11,7 @@ use crate::instance::Used;
 use crate::limits::Limits;
 use crate::outcome::{Exception, Meter, Outcome, Report};
 use crate::target::{Response, RpcMessage};
+use crate::trace::Trace;
 
 /// CPU time for the `cancel` event of a call whose wall time is over.
 const LAST_MOMENT: Duration = Duration::from_millis(10);
@@ -22,12 +23,22 @@ pub(super) struct Call {
     report: Option<oneshot::Sender<Report>>,
     outcome: Outcome,
     pub(super) meter: Meter,
+    /// For the worker's tails.
+    pub(super) trace: Option<Box<Trace>>,
     arrived: Instant,
     /// The calls that led to it.
     pub(super) chain: Chain,
     /// Whether an outgoing request was refused for the limit.
     over_subrequests: bool,
     limits: Limits,
+}
+
+/// What is left of a call.
+pub(super) struct Finished {
+    pub(super) event: &'static str,
+    pub(super) report: Report,
+    pub(super) trace: Option<Box<Trace>>,
+    pub(super) chain: Chain,
 }
 
 impl Call {
@@ -46,9 +57,16 @@ impl Call {
             report,
             outcome: Outcome::Ok,
             meter: Meter::default(),
+            trace: None,
             over_subrequests: false,
             limits,
         }
+    }
+
+    /// With something that is written down for tails.
+    pub(super) fn traced(mut self, trace: Option<Box<Trace>>) -> Self {
+        self.trace = trace;
+        self
     }
 
     /// CPU time it may still use, in microseconds.
@@ -102,6 +120,9 @@ impl Call {
     }
 
     pub(super) fn respond(&mut self, response: Response) {
+        if let Some(trace) = &mut self.trace {
+            trace.answered(response.status);
+        }
         if let Some(Reply::Response(tx)) = self.reply.take() {
             let _ = tx.send(Ok(response));
         }
@@ -137,7 +158,7 @@ impl Call {
     }
 
     /// Everything the call started has ended.
-    pub(super) fn finish(mut self) -> (&'static str, Report) {
+    pub(super) fn finish(mut self) -> Finished {
         if !self.is_answered() {
             self.end(Outcome::Exception(Exception {
                 name: "Error".into(),
@@ -150,6 +171,6 @@ impl Call {
         if let Some(tx) = self.report.take() {
             let _ = tx.send(report.clone());
         }
-        (self.event, report)
+        Finished { event: self.event, report, trace: self.trace, chain: self.chain }
     }
 }

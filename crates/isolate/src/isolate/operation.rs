@@ -359,6 +359,7 @@ impl Task {
     pub(super) fn take_socket(&mut self, number: u32) -> Option<Socket> {
         let (rx, theirs) = self.state()?.resources.claim_socket(number)?;
         self.listen(number, rx);
+        self.serves(number, true);
         Some(theirs)
     }
 
@@ -369,6 +370,7 @@ impl Task {
         rx: mpsc::Receiver<SocketMessage>,
     ) -> Result<(), Outcome> {
         if self.state().is_none_or(|s| s.resources.socket(number).is_none()) {
+            self.serves(number, false);
             return Ok(());
         }
         let (kind, data, code, reason): (&str, WireOut, u32, String) = match message {
@@ -382,6 +384,7 @@ impl Task {
             "close" | "error" => {
                 // The guest may still answer a close; the table entry goes with the peer.
                 drop(rx);
+                self.serves(number, false);
             }
             _ => self.listen(number, rx),
         }

@@ -1,6 +1,6 @@
 //! The task of one isolate: a loop over a closed set of things that can happen, one guest turn for each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,17 +12,19 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use super::call::Call;
+use super::call::{Call, Finished};
 use super::operation::{Done, Ended};
-use super::{Command, Entry, Event, Exports, Input, Shared};
+use super::{Command, Entry, Event, Exports, Input, Isolate, Shared};
 use crate::body::Body;
 use crate::chain::Chain;
+use crate::held::Held;
 use crate::image::Image;
 use crate::instance::{self, Effect, Instance, State, Stop, Stopped, Used};
 use crate::ops::{number, text};
 use crate::outcome::{Exception, Outcome};
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::target::{BoxFuture, Request, Response, RpcMessage, Target};
+use crate::trace::Trace;
 use crate::wire::{Wire, WireOut};
 use crate::worker::{Binding, Worker};
 
@@ -41,6 +43,13 @@ pub(super) struct Task {
     instance: Option<Box<Instance>>,
     calls: HashMap<u32, Call>,
     pub(super) in_flight: FuturesUnordered<BoxFuture<Done>>,
+    /// Channels whose isolates the guest wants to know the end of. Nothing waits for these.
+    watched: FuturesUnordered<BoxFuture<u32>>,
+    watching: HashSet<u32>,
+    /// WebSockets whose other end somebody got as an answer, and this very isolate while there are any: what is connected to it
+    /// keeps it alive.
+    sockets_served: HashSet<u32>,
+    own: Option<Isolate>,
     /// Guest's id → the call that started it.
     pub(super) started: HashMap<u32, Option<u32>>,
     /// When the guest wants to be woken, in ms since the epoch.
@@ -54,6 +63,8 @@ pub(super) struct Task {
     /// The chain of the latest call, behind what is started when no call pays.
     latest: Chain,
     began: std::time::Instant,
+    /// For the next trace: what was logged on no call's account.
+    untraced: Option<Box<Trace>>,
     /// The call on whose account the current turn runs.
     pub(super) current: Option<u32>,
     loaded: bool,
@@ -66,6 +77,8 @@ enum Next {
     Done(Done),
     Timer,
     WallTick,
+    /// The isolate behind this channel has ended.
+    Broken(u32),
     NoMoreCallers,
 }
 
@@ -92,6 +105,10 @@ impl Task {
             instance: None,
             calls: HashMap::new(),
             in_flight: FuturesUnordered::new(),
+            watched: FuturesUnordered::new(),
+            watching: HashSet::new(),
+            sockets_served: HashSet::new(),
+            own: None,
             started: HashMap::new(),
             timer_ms: f64::INFINITY,
             counted: Used::default(),
@@ -99,6 +116,7 @@ impl Task {
             paid_until: std::time::Instant::now(),
             latest: Chain::default(),
             began: std::time::Instant::now(),
+            untraced: None,
             current: None,
             loaded: false,
             startup: None,
@@ -133,7 +151,11 @@ impl Task {
             None => {
                 self.instance = Some(instance);
                 let bindings = self.bindings()?;
-                let load = instance::event("load", vec![self.worker.code.main.as_str().into(), bindings, self.worker.options.clone()]);
+                let tailed = !self.worker.tails.is_empty();
+                let load = instance::event(
+                    "load",
+                    vec![self.worker.code.main.as_str().into(), bindings, self.worker.options.clone(), tailed.into()],
+                );
                 self.turn(None, load).await
             }
             Some(snapshot) => {
@@ -246,6 +268,13 @@ impl Task {
                 return Ok(());
             }
             match self.next(&mut wall_tick, callers).await {
+                Next::Command(Command::Evict) => {
+                    self.shared.evicting.store(false, Ordering::Relaxed);
+                    if self.calls.is_empty() && self.rx.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Next::Broken(channel) => self.broken(channel).await?,
                 Next::Command(command) => self.command(command).await?,
                 Next::Done(done) => self.done(done).await?,
                 Next::Timer => {
@@ -270,6 +299,7 @@ impl Task {
         tokio::select! {
             biased;
             Some(done) = self.in_flight.next(), if !self.in_flight.is_empty() => Next::Done(done),
+            Some(channel) = self.watched.next(), if !self.watched.is_empty() => Next::Broken(channel),
             // What comes before the worker has loaded waits in the queue.
             command = self.rx.recv(), if callers && self.loaded => command.map_or(Next::NoMoreCallers, Next::Command),
             () = tokio::time::sleep(Duration::from_secs_f64(wait_ms.min(86_400_000.0) / 1_000.0)), if timed => Next::Timer,
@@ -282,7 +312,9 @@ impl Task {
             Command::Call { id, arrived, entry, input, reply, report } => {
                 let (origin, limits) = ((input.kind(), input.chain()), self.worker.limits.lowered(&entry.limits));
                 self.event_from_outside(origin.1.clone());
-                self.calls.insert(id, Call::new(origin, limits, arrived, reply, report));
+                let trace = (!self.worker.tails.is_empty()).then(|| Box::new(input.trace(entry.name.clone())));
+                let call = Call::new(origin, limits, arrived, reply, report).traced(trace);
+                self.calls.insert(id, call);
                 let Some(event) = self.input(id, entry, input) else {
                     return Err(Outcome::Internal("too many channels".into()));
                 };
@@ -295,7 +327,7 @@ impl Task {
                 }
                 Ok(())
             }
-            Command::Returned => Ok(()),
+            Command::Returned | Command::Evict => Ok(()),
             Command::Release(id) => self.turn(None, instance::event("release", vec![id.into()])).await,
             Command::Ready(tx) => {
                 let _ = tx.send(Ok(()));
@@ -320,9 +352,10 @@ impl Task {
 
     /// The event that brings a call to the guest; `None` if its channels do not fit.
     fn input(&mut self, id: u32, entry: Entry, input: Input) -> Option<Vec<u8>> {
-        let props = match entry.props.is_empty() {
-            true => Wire::Null,
-            false => Wire::Array(vec![entry.props.to_vec().into(), self.add_channels(&entry.targets)?]),
+        let props = match (&entry.props_json, entry.props.is_empty()) {
+            (Some(json), _) => Wire::from(json.as_ref()).into_owned(),
+            (None, true) => Wire::Null,
+            (None, false) => Wire::Array(vec![entry.props.to_vec().into(), self.add_channels(&entry.targets)?]),
         };
         let head = |mut rest: Vec<WireOut>| {
             let mut args: Vec<WireOut> = vec![id.into(), entry.name.clone().into(), props];
@@ -338,7 +371,7 @@ impl Task {
             }
             Input::Event(Event::Scheduled { cron, time_ms }) => instance::event("scheduled", head(vec![cron.into(), time_ms.into()])),
             Input::Event(Event::Test) => instance::event("test", head(vec![])),
-            Input::Event(Event::Tail { trace }) => instance::event("tail", head(vec![trace.into()])),
+            Input::Event(Event::Tail { trace, .. }) => instance::event("tail", head(vec![trace.into()])),
             Input::Event(Event::Run { mut module, export, args }) => {
                 if module.is_empty() {
                     module.clone_from(&self.worker.code.main);
@@ -499,8 +532,21 @@ impl Task {
 
     fn carry_out_one(&mut self, op: &'static str, args: Vec<WireOut>) {
         match op {
-            "log" => self.worker.observer.log(&text(&args, 0), &text(&args, 1)),
-            "exception" => self.worker.observer.exception(&self.exception(&args, 0)),
+            "log" => {
+                let (of, level, said) = (self.paying(args.get(3)), text(&args, 0), text(&args, 1));
+                self.worker.observer.log(self.label(of), &level, &said);
+                self.trace(of, |trace, held| trace.log(&level, &said, args.get(2).and_then(Wire::as_str).as_deref(), held));
+            }
+            "exception" => {
+                let (of, exception) = (self.paying(args.get(3)), self.exception(&args, 0));
+                self.worker.observer.exception(self.label(of), &exception);
+                self.trace(of, |trace, held| trace.exception(&exception, held));
+            }
+            "rpc.method" => {
+                if let Some(trace) = self.calls.get_mut(&number(&args, 0)).and_then(|call| call.trace.as_mut()) {
+                    trace.method(&text(&args, 1));
+                }
+            }
             "loaded" => match args.first() {
                 Some(Wire::Array(error)) => self.startup = Some(self.exception(error, 0)),
                 _ => (self.loaded, self.unpaid) = (true, Used::default()),
@@ -528,6 +574,7 @@ impl Task {
                 }
             }
             "done" => self.finish(number(&args, 0)),
+            "channel.watch" => self.watch(number(&args, 0)),
             _ => self.do_with_resource(op, &args),
         }
     }
@@ -567,11 +614,80 @@ impl Task {
         });
     }
 
+    /// The call that something belongs to: the one that the guest names if there is such a call, else the one that pays for the turn.
+    fn paying(&self, named: Option<&WireOut>) -> Option<u32> {
+        named.and_then(Wire::as_u32).filter(|id| self.calls.contains_key(id)).or(self.current)
+    }
+
+    fn label(&self, of: Option<u32>) -> Option<&str> {
+        of.and_then(|id| self.calls.get(&id)).and_then(|call| call.chain.label())
+    }
+
+    /// Writes something into the trace of a call, or of the next when it belongs to none.
+    fn trace(&mut self, of: Option<u32>, write: impl FnOnce(&mut Trace, &Held)) {
+        if self.worker.tails.is_empty() {
+            return;
+        }
+        let held = self.state().map(|state| state.held.clone()).unwrap_or_default();
+        let trace = match of.and_then(|id| self.calls.get_mut(&id)) {
+            Some(call) => call.trace.as_mut(),
+            None => Some(self.untraced.get_or_insert_with(|| Box::new(Trace::new(serde_json::Value::Null, None)))),
+        };
+        if let Some(trace) = trace {
+            write(trace, &held);
+        }
+    }
+
     fn finish(&mut self, id: u32) {
         if let Some(call) = self.calls.remove(&id) {
-            let (event, report) = call.finish();
-            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-            self.worker.observer.finished(event, &report);
+            self.finished(call.finish());
+        }
+    }
+
+    /// Tells those who want to know of the end of a call.
+    fn finished(&mut self, finished: Finished) {
+        let Finished { event, report, trace, mut chain } = finished;
+        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(mut trace) = trace {
+            if let Some(before) = self.untraced.take() {
+                trace.follow(*before);
+            }
+            self.worker.tails.send(*trace, &mut chain, &report);
+        }
+        self.worker.observer.finished(event, &report);
+    }
+
+    /// The guest wants to know when the isolate behind a channel ends.
+    fn watch(&mut self, channel: u32) {
+        let Some(gone) = self.state().and_then(|s| s.resources.channel(channel).and_then(|target| target.gone())) else { return };
+        if self.watching.insert(channel) {
+            self.watched.push(Box::pin(async move {
+                gone.await;
+                channel
+            }));
+        }
+    }
+
+    async fn broken(&mut self, channel: u32) -> Result<(), Outcome> {
+        self.watching.remove(&channel);
+        if self.state().is_none_or(|s| s.resources.channel(channel).is_none()) {
+            return Ok(());
+        }
+        let error = Wire::error("Error", "The isolate behind this stub has ended.");
+        self.turn(None, instance::event("broken", vec![channel.into(), error])).await
+    }
+
+    /// Somebody got the other end of a socket, or (`false`) that end is gone.
+    pub(super) fn serves(&mut self, socket: u32, now: bool) {
+        match now {
+            true => drop(self.sockets_served.insert(socket)),
+            false => drop(self.sockets_served.remove(&socket)),
+        }
+        self.shared.sockets_served.store(self.sockets_served.len() as u32, Ordering::Relaxed);
+        match self.sockets_served.is_empty() {
+            true => self.own = None,
+            false if self.own.is_none() => self.own = self.exports.isolate(),
+            false => {}
         }
     }
 
@@ -682,11 +798,13 @@ impl Task {
         let mut calls: BTreeMap<u32, Call> = std::mem::take(&mut self.calls).into_iter().collect();
         while let Ok(command) = self.rx.try_recv() {
             match command {
-                Command::Call { id, arrived, input, reply, report, .. } => {
-                    calls.insert(id, Call::new((input.kind(), Chain::default()), self.worker.limits, arrived, reply, report));
+                Command::Call { id, arrived, entry, input, reply, report } => {
+                    let trace = (!self.worker.tails.is_empty()).then(|| Box::new(input.trace(entry.name.clone())));
+                    let call = Call::new((input.kind(), input.chain()), self.worker.limits, arrived, reply, report);
+                    calls.insert(id, call.traced(trace));
                 }
                 Command::Ready(tx) => drop(tx.send(Err(outcome.clone()))),
-                Command::Cancel(_) | Command::Release(_) | Command::Returned | Command::Snapshot(_) => {}
+                Command::Cancel(_) | Command::Release(_) | Command::Returned | Command::Evict | Command::Snapshot(_) => {}
             }
         }
         // A start that failed is on the account of the first call, for which it was made.
@@ -702,9 +820,7 @@ impl Task {
                 true => Outcome::Cancelled(format!("another call of the same isolate ended it: {outcome}")),
                 false => outcome.clone(),
             });
-            let (event, report) = call.finish();
-            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-            self.worker.observer.finished(event, &report);
+            self.finished(call.finish());
         }
     }
 }

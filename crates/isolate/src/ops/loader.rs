@@ -11,7 +11,7 @@ use crate::limits::LimitsAsked;
 use crate::loader::Untransformed;
 use crate::outcome::{Exception, Outcome};
 use crate::target::Target;
-use crate::trace::{Tails, observed};
+use crate::trace::Tails;
 use crate::wire::{Wire, WireOut};
 use crate::worker::{Binding, Code, Module, ModuleKind, Worker};
 
@@ -151,7 +151,9 @@ fn code(state: &mut State, args: &[Wire<'_>]) -> WireOut {
         bindings,
         limits: policy.lowered(&limits(args.get(9))),
         outbound,
-        observer: observed(state.worker.observer.clone(), Tails(tails)),
+        observer: state.worker.observer.clone(),
+        tails: Tails::new(tails),
+        evictable: true,
         options: options.into_owned(),
     };
     loaded.provide(worker, untransformed);
@@ -166,7 +168,7 @@ fn entrypoint(state: &mut State, args: &[Wire<'_>]) -> WireOut {
     let props = state.held.bytes(args.get(2).and_then(Wire::as_bytes).unwrap_or_default().to_vec());
     let targets = taken(state, args.get(3));
     let name = args.get(1).and_then(Wire::as_str).map(|s| s.into_owned());
-    let entry = Entry { name, props, targets, limits: limits(args.get(4)) };
+    let entry = Entry { name, props, targets, limits: limits(args.get(4)), ..Entry::default() };
     match state.resources.add_channel(loaded.entrypoint(entry)) {
         Some(n) => n.into(),
         None => Wire::error("RangeError", "too many channels"),

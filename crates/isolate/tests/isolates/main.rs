@@ -7,4 +7,5 @@ mod hostile;
 mod limits;
 mod meter;
 mod snapshots;
+mod tails;
 mod worlds;

@@ -177,7 +177,7 @@ pub struct Ledger {
 }
 
 impl Observer for Ledger {
-    fn log(&self, _level: &str, text: &str) {
+    fn log(&self, _call: Option<&str>, _level: &str, text: &str) {
         self.lines.lock().unwrap().push(text.to_owned());
     }
 }

@@ -83,7 +83,7 @@ impl Guest for Script {
 
     fn fetch(&self, _entrypoint: Entrypoint, request: Request) -> BoxFuture<'_, Result<Served, Report>> {
         Box::pin(async move {
-            self.worker.observer.log("log", &format!("{} {}", request.method, request.url));
+            self.worker.observer.log(None, "log", &format!("{} {}", request.method, request.url));
             let mut guard = Cancelled(Arc::clone(&self.counts), false);
             let answer = self.answer(request).await;
             guard.1 = true;
@@ -101,7 +101,7 @@ impl Guest for Script {
 
     fn run(&self, _module: String, args: String) -> BoxFuture<'_, (Option<String>, Report)> {
         Box::pin(async move {
-            self.worker.observer.log("log", "running");
+            self.worker.observer.log(None, "log", "running");
             (Some(args), report(Outcome::Ok))
         })
     }
