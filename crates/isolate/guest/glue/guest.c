@@ -173,6 +173,7 @@ static void instantiate_lazy_properties(void)
 static void freeze(void)
 {
     instantiate_lazy_properties();
+    rx_remember(ctx);
     JS_RunGC(rt);
     static struct list_head image_objects;
     struct list_head *objects = &rt->gc_obj_list;
