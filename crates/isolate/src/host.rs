@@ -223,6 +223,7 @@ pub(crate) const OPERATIONS: &[&str] = &[
     "crypto.equal",
     "crypto.hkdf",
     "crypto.pbkdf2",
+    "crypto.scrypt",
     "crypto.aes.encrypt",
     "crypto.aes.decrypt",
     "crypto.aes.wrap",

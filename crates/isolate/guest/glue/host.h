@@ -290,6 +290,46 @@ static JSValue host_proxy_details(JSContext *ctx, JSValueConst this_val, int arg
     return a;
 }
 
+static JSValue host_preview_iterator(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    JSMapIteratorData *it = NULL;
+    int magic = 0;
+    for (; magic < 2 && !it; magic++)
+        it = JS_GetOpaque(argv[0], JS_CLASS_MAP_ITERATOR + magic);
+    if (!it)
+        return JS_UNDEFINED;
+    magic--;
+    double most;
+    if (JS_ToFloat64(ctx, &most, argv[1]))
+        return JS_EXCEPTION;
+    JSValue items = JS_NewArray(ctx);
+    uint32_t n = 0, taken = 0, left = 0;
+    bool pairs = it->kind == JS_ITERATOR_KIND_KEY_AND_VALUE;
+    JSMapState *s = JS_IsUndefined(it->obj) ? NULL : JS_GetOpaque(it->obj, JS_CLASS_MAP + magic);
+    if (s) {
+        struct list_head *el = it->cur_record ? it->cur_record->link.next : s->records.next;
+        for (; el != &s->records; el = el->next) {
+            JSMapRecord *mr = list_entry(el, JSMapRecord, link);
+            if (mr->empty)
+                continue;
+            if (taken >= most) {
+                left++;
+                continue;
+            }
+            taken++;
+            JSValueConst value = magic ? mr->key : mr->value;
+            if (it->kind != JS_ITERATOR_KIND_VALUE)
+                JS_DefinePropertyValueUint32(ctx, items, n++, js_dup(mr->key), JS_PROP_C_W_E);
+            if (it->kind != JS_ITERATOR_KIND_KEY)
+                JS_DefinePropertyValueUint32(ctx, items, n++, js_dup(value), JS_PROP_C_W_E);
+        }
+    }
+    JSValueConst parts[3] = { items, js_int32(left), js_bool(pairs) };
+    JSValue preview = js_create_array(ctx, 3, parts);
+    JS_FreeValue(ctx, items);
+    return preview;
+}
+
 static JSValue host_register_module(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
 {
     JSAtom name = JS_ValueToAtom(ctx, argv[0]);
@@ -318,5 +358,6 @@ static const JSCFunctionListEntry host_functions[] = {
     JS_CFUNC_DEF("utf8Decode", 3, host_utf8_decode),
     JS_CFUNC_DEF("detach", 1, host_detach),
     JS_CFUNC_DEF("getProxyDetails", 1, host_proxy_details),
+    JS_CFUNC_DEF("previewIterator", 2, host_preview_iterator),
     JS_CFUNC_DEF("registerModule", 2, host_register_module),
 };

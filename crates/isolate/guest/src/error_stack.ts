@@ -27,6 +27,11 @@ Object.defineProperty(Error.prototype, "stack", {
   get(this: Error): unknown {
     return withHead(this, nativeGet.call(this));
   },
+  // An own property from then on, whatever it is; the engine's own setter takes nothing but text.
+  set(this: Error, value: unknown): void {
+    if ((typeof this !== "object" && typeof this !== "function") || this === null) throw new TypeError("stack can only be set on an object");
+    Object.defineProperty(this, "stack", { value, writable: true, configurable: true, enumerable: false });
+  },
 });
 
 const nativeCapture = Error.captureStackTrace;

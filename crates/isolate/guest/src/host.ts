@@ -30,6 +30,8 @@ export interface RawHost {
   utf8Decode(b: Uint8Array, fatal: boolean, ignoreBOM: boolean): string;
   detach(b: ArrayBuffer): void;
   getProxyDetails(v: unknown): undefined | [object, object];
+  /** What an iterator of a Map or Set will still give: up to `most` of it (pairs flattened), how many more there are, and whether it gives pairs. */
+  previewIterator(v: object, most: number): undefined | [items: unknown[], left: number, pairs: boolean];
   registerModule(name: string, exports: object): void;
 }
 

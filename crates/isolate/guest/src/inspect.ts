@@ -174,6 +174,21 @@ function peek(value: object, key: PropertyKey): unknown {
   return undefined;
 }
 
+/** The tag of `Object.prototype.toString`. Where it is a getter (a class's own, as a rule) it is asked, as Node does. */
+function tagOf(value: object): unknown {
+  for (let o: object | null = value; o !== null; o = getPrototype(o)) {
+    if (host.raw.getProxyDetails(o) !== undefined) return undefined;
+    const d = getOwn(o, Symbol.toStringTag);
+    if (d === undefined) continue;
+    try {
+      return d.get === undefined ? d.value : (d.get.call(value) as unknown);
+    } catch {
+      return undefined;
+    }
+  }
+  return undefined;
+}
+
 function chainIncludes(value: object, prototype: unknown): boolean {
   for (let o: object | null = value; o !== null; o = getPrototype(o)) {
     if (host.raw.getProxyDetails(o) !== undefined) return false;
@@ -285,7 +300,7 @@ interface Shape {
 
 function formatObject(ctx: Context, value: object, depth: number): string {
   const constructor = constructorName(value);
-  let tag = peek(value, Symbol.toStringTag);
+  let tag = tagOf(value);
   // An own enumerable tag is listed among the properties.
   if (typeof tag !== "string" || tag === constructor || propertyIsEnumerable.call(value, Symbol.toStringTag)) tag = "";
   const shape = shapeOf(ctx, value, constructor, tag as string, depth);
@@ -396,7 +411,7 @@ function shapeOf(ctx: Context, value: object, constructor: string | null, tag: s
     case "Module": return { ...braces(`[${tag || "Module"}: null prototype] `), keys: ownKeys(value, false) };
     case "Generator": return braces(prefix(constructor === "" ? "Object" : constructor ?? "Object", "Generator", "Generator"));
   }
-  const shown = interfaceShape(ctx, value, constructor);
+  const shown = iteratorShape(ctx, value, tag) ?? interfaceShape(ctx, value, constructor);
   if (shown !== undefined) return shown;
   const shape = braces("");
   if (constructor !== "Object" || tag !== "") shape.open = `${prefix(constructor, tag, "Object")}{`;
@@ -406,6 +421,24 @@ function shapeOf(ctx: Context, value: object, constructor: string | null, tag: s
 
 const setSize = getOwn(Set.prototype, "size")!.get!;
 const mapSize = getOwn(Map.prototype, "size")!.get!;
+
+/** An iterator of a Map or Set: what it will still give, without taking it. */
+function iteratorShape(ctx: Context, value: object, tag: string): Shape | undefined {
+  if (tag !== "Map Iterator" && tag !== "Set Iterator") return undefined;
+  const preview = host.raw.previewIterator(value, ctx.maxArrayLength);
+  if (preview === undefined) return undefined;
+  const [items, left, pairs] = preview;
+  const entries = (c: Context, depth: number): string[] => {
+    const output: string[] = [];
+    for (let i = 0; i < items.length; i++) {
+      output.push(pairs ? `[ ${nested(c, items[i], depth)}, ${nested(c, items[++i], depth)} ]` : nested(c, items[i], depth));
+    }
+    if (left > 0) output.push(more(left));
+    return output;
+  };
+  const open = pairs ? `[${tag.slice(0, 3)} Entries] {` : `[${tag}] {`;
+  return { base: "", open, close: "}", list: false, keys: ownKeys(value, ctx.showHidden), entries };
+}
 
 /** An instance of a Web interface of ours: its attributes are on the prototype and say what it is. */
 function interfaceShape(ctx: Context, value: object, constructor: string | null): Shape | undefined {

@@ -61,7 +61,7 @@ host.raw.onReject((promise, reason, handled) => {
     // Most get a handler before the turn ends. Beyond the bound the rest is dropped: no flood of memory from a flood of rejections.
     if (state.rejected === undefined) afterTurn(flush);
     const rejected = (state.rejected ??= []);
-    if (rejected.length < rejectionLimit) rejected.push({ promise, reason });
+    if (rejected.length < rejectionLimit) rejected.push({ promise, reason, context: host.raw.asyncContext() });
     return;
   }
   const i = state.rejected?.findIndex((r) => r.promise === promise) ?? -1;
@@ -77,9 +77,14 @@ function rejectionEvent(type: string, promise: Promise<unknown>, reason: unknown
 function flush(): void {
   const batch = state.rejected ?? [];
   state.rejected = undefined;
-  for (const { promise, reason } of batch) {
+  for (const { promise, reason, context } of batch) {
     (state.notified ??= new WeakSet()).add(promise);
-    if (rejectionEvent("unhandledrejection", promise, reason)) toHost(reason);
+    // Listeners see what the code that rejected saw.
+    const before = host.raw.asyncContext();
+    host.raw.setAsyncContext(context);
+    const unprevented = rejectionEvent("unhandledrejection", promise, reason);
+    host.raw.setAsyncContext(before);
+    if (unprevented) toHost(reason);
   }
 }
 

@@ -17,7 +17,7 @@ export const state = {
   armed: Infinity,
 
   /** report.ts: rejections without a handler in this turn, those already told, and whether an `error` event is being fired. */
-  rejected: undefined as { promise: Promise<unknown>; reason: unknown }[] | undefined,
+  rejected: undefined as { promise: Promise<unknown>; reason: unknown; context: unknown }[] | undefined,
   notified: undefined as WeakSet<Promise<unknown>> | undefined,
   reporting: false,
 

@@ -16,7 +16,7 @@
 //! | `crypto.hmac` | hash, key, bytes → bytes |
 //! | `crypto.equal` | bytes, bytes → boolean, in constant time |
 //! | `crypto.hkdf` | hash, key, salt, info, bytes wanted → bytes |
-//! | `crypto.pbkdf2` | as `crypto.heavy.pbkdf2`, for the synchronous functions of `node:crypto` |
+//! | `crypto.pbkdf2`, `crypto.scrypt` | as their `crypto.heavy.…`, for the synchronous functions of `node:crypto` |
 //! | `crypto.aes.encrypt`, `….decrypt` | mode (`cbc`, `ctr`, `gcm`), key, iv, data, additional data or null, counter bits or tag bytes → bytes |
 //! | `crypto.aes.wrap`, `….unwrap` | key, data → bytes |
 //! | `crypto.ec.*` | see [`ec`] |
@@ -113,6 +113,7 @@ pub(super) fn call(name: &str, args: Args<'_, '_>) -> Option<Result<WireOut>> {
         "equal" => equal(args),
         "hkdf" => hkdf(args),
         "pbkdf2" => pbkdf2(args),
+        "scrypt" => scrypt(args),
         _ => return None,
     })
 }

@@ -353,7 +353,8 @@ function byteLength(v: unknown, encoding?: unknown): number {
 }
 
 const statics = {
-  poolSize: 8192,
+  // Nothing is pooled.
+  poolSize: 0,
   from,
   alloc,
   allocUnsafe,
@@ -565,6 +566,7 @@ const methods: Record<PropertyKey, unknown> & ThisType<Buffer> = {
     return `<${this.constructor.name}${shown === "" ? "" : ` ${shown}`}${rest}>`;
   },
 };
+methods.inspect = methods[customInspect];
 
 for (const [name, encoding] of [
   ["utf8", "utf8"], ["ucs2", "utf16le"], ["utf16le", "utf16le"], ["latin1", "latin1"], ["binary", "latin1"], ["ascii", "ascii"],

@@ -1,9 +1,10 @@
 /**
- * `node:crypto`: hashes, HMAC, randomness, key derivation, and the Web's crypto. Key objects, ciphers, signatures and certificates in
+ * `node:crypto`: hashes, HMAC, ciphers, randomness, key derivation, and the Web's crypto. Key objects, signatures and certificates in
  * Node's shape are not here: their functions throw and name themselves; `webcrypto.subtle` does that work.
  */
 import { host } from "../host";
 import { Buffer, decode, encodingOf, viewOf, encode, type Buffer as Bytes } from "./buffer";
+import { Cipheriv, Decipheriv, getCipherInfo, getCiphers, type CipherOptions } from "./cipher";
 import { Transform } from "./stream";
 import { checkFunction, checkInteger, checkNumber, checkString, invalidArgType, invalidArgValue, nodeError, outOfRange, unavailable } from "./errors";
 
@@ -314,10 +315,7 @@ interface ScryptOptions {
   maxmem?: number;
 }
 
-export function scrypt(password: unknown, salt: unknown, length: number, options: ScryptOptions | Callback<Bytes>, callback?: Callback<Bytes>): void {
-  const done = typeof options === "function" ? options : callback;
-  const given = typeof options === "function" ? {} : options;
-  checkFunction(done, "callback");
+function scryptArguments(password: unknown, salt: unknown, length: unknown, given: ScryptOptions): [Uint8Array, Uint8Array, number, number, number, number] {
   const secret = dataBytes(password, "password");
   const salted = dataBytes(salt, "salt");
   checkInteger(length, "keylen", 0, 2 ** 31 - 1);
@@ -325,16 +323,43 @@ export function scrypt(password: unknown, salt: unknown, length: number, options
   const r = given.r ?? given.blockSize ?? 8;
   const p = given.p ?? given.parallelization ?? 1;
   if (128 * n * r > (given.maxmem ?? 32 * 1024 * 1024)) throw nodeError(RangeError, "ERR_CRYPTO_INVALID_SCRYPT_PARAMS", "Invalid scrypt params: memory limit exceeded");
-  settle(host.start("crypto.heavy.scrypt", secret, salted, n, r, p, length), done);
+  return [secret, salted, n, r, p, length];
+}
+
+export function scryptSync(password: unknown, salt: unknown, length: number, options: ScryptOptions = {}): Bytes {
+  return viewOf(host.call("crypto.scrypt", ...scryptArguments(password, salt, length, options)) as Uint8Array);
+}
+
+export function scrypt(password: unknown, salt: unknown, length: number, options: ScryptOptions | Callback<Bytes>, callback?: Callback<Bytes>): void {
+  const done = typeof options === "function" ? options : callback;
+  const given = typeof options === "function" ? {} : options;
+  checkFunction(done, "callback");
+  settle(host.start("crypto.heavy.scrypt", ...scryptArguments(password, salt, length, given)), done);
+}
+
+// --- ciphers -------------------------------------------------------------------------------------------------------------
+
+function ivBytes(iv: unknown): Uint8Array | null {
+  return iv === null ? null : dataBytes(iv, "iv");
+}
+
+export function createCipheriv(algorithm: string, key: unknown, iv: unknown, options?: CipherOptions): Cipheriv {
+  checkString(algorithm, "cipher");
+  return new Cipheriv(algorithm, keyBytes(key), ivBytes(iv), options);
+}
+
+export function createDecipheriv(algorithm: string, key: unknown, iv: unknown, options?: CipherOptions): Decipheriv {
+  checkString(algorithm, "cipher");
+  return new Decipheriv(algorithm, keyBytes(key), ivBytes(iv), options);
 }
 
 // --- the rest ------------------------------------------------------------------------------------------------------------
 
 const missing = [
-  "createCipheriv", "createDecipheriv", "createSign", "createVerify", "createDiffieHellman", "createDiffieHellmanGroup", "createECDH", "createPrivateKey",
+  "createSign", "createVerify", "createDiffieHellman", "createDiffieHellmanGroup", "createECDH", "createPrivateKey",
   "createPublicKey", "diffieHellman", "generateKey", "generateKeyPair", "generateKeyPairSync", "generateKeySync", "generatePrime", "generatePrimeSync",
-  "checkPrime", "checkPrimeSync", "getDiffieHellman", "privateDecrypt", "privateEncrypt", "publicDecrypt", "publicEncrypt", "scryptSync", "sign", "verify",
-  "setEngine", "Certificate", "Cipheriv", "Decipheriv", "DiffieHellman", "DiffieHellmanGroup", "ECDH", "Sign", "Verify", "X509Certificate",
+  "checkPrime", "checkPrimeSync", "getDiffieHellman", "privateDecrypt", "privateEncrypt", "publicDecrypt", "publicEncrypt", "sign", "verify",
+  "setEngine", "Certificate", "DiffieHellman", "DiffieHellmanGroup", "ECDH", "Sign", "Verify", "X509Certificate",
 ];
 
 function named(name: string): Function {
@@ -352,9 +377,13 @@ export const exports: Record<string, unknown> = {
   createSecretKey,
   hash,
   getHashes,
-  getCiphers: () => [],
+  Cipheriv,
+  Decipheriv,
+  createCipheriv,
+  createDecipheriv,
+  getCiphers,
   getCurves: () => [],
-  getCipherInfo: () => undefined,
+  getCipherInfo,
   getFips: () => 0,
   setFips: named("setFips"),
   secureHeapUsed: () => ({ total: 0, used: 0, utilization: 0, min: 0 }),
@@ -371,6 +400,7 @@ export const exports: Record<string, unknown> = {
   hkdf,
   hkdfSync,
   scrypt,
+  scryptSync,
   constants: {},
   fips: false,
 };

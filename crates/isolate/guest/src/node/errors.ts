@@ -3,6 +3,7 @@
  * APIs are made elsewhere.
  */
 import { inspect } from "../inspect";
+import { rename } from "../webidl";
 
 export interface NodeError extends Error {
   code: string;
@@ -114,10 +115,14 @@ export function checkAbortSignal(signal: unknown, name: string): void {
   }
 }
 
+class NodeAbortError extends Error {
+  code = "ABORT_ERR";
+  override name = "AbortError";
+}
+// The bundler would number one of two classes of a name: npm readable-stream has its own.
+rename(NodeAbortError, "AbortError");
+
 /** The AbortError that Node's promise APIs reject with. */
 export function abortError(cause?: unknown): NodeError {
-  const e = nodeError(Error, "ABORT_ERR", "The operation was aborted");
-  e.name = "AbortError";
-  if (cause !== undefined) Object.defineProperty(e, "cause", { value: cause, configurable: true, enumerable: false, writable: true });
-  return e;
+  return new NodeAbortError("The operation was aborted", cause === undefined ? undefined : { cause });
 }

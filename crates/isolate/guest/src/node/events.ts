@@ -12,6 +12,8 @@ type Listeners = Record<Name, Fn | Fn[]>;
 
 const captureRejectionSymbol = Symbol.for("nodejs.rejection");
 const errorMonitor = Symbol("events.errorMonitor");
+/** On emitters (or, by `EventEmitter.captureRejections`, on their prototype) that give rejections of their listeners to `error`. */
+const captures = Symbol("kCapture");
 const apply = Reflect.apply;
 
 let defaultMaxListeners = 10;
@@ -26,6 +28,7 @@ export interface EventEmitter {
   _events: Listeners | undefined;
   _eventsCount: number;
   _maxListeners: number | undefined;
+  [captures]?: boolean;
   on(name: Name, listener: Fn): this;
   addListener(name: Name, listener: Fn): this;
   prependListener(name: Name, listener: Fn): this;
@@ -47,12 +50,40 @@ export function EventEmitter(this: EventEmitter, options?: { captureRejections?:
   (EventEmitter as unknown as { init(this: EventEmitter, options?: object): void }).init.call(this, options);
 }
 
-function init(this: EventEmitter): void {
+function setCaptures(emitter: EventEmitter, value: unknown, name: string): void {
+  if (typeof value !== "boolean") throw invalidArgType(name, "boolean", value);
+  Object.defineProperty(emitter, captures, { value, writable: true, configurable: true, enumerable: false });
+}
+
+/** Follows what a listener returned, if it is a promise: its rejection goes to the emitter's own method for it, or becomes an `error`. */
+function catchRejection(emitter: EventEmitter, result: unknown, name: Name, args: any[]): void {
+  const failed = (e: unknown): void => {
+    const own = (emitter as unknown as Record<symbol, unknown>)[captureRejectionSymbol];
+    if (typeof own === "function") return void apply(own, emitter, [e, name, ...args]);
+    // An error listener that rejects too must not call itself for ever.
+    const before = emitter[captures];
+    setCaptures(emitter, false, "captureRejections");
+    try {
+      emitter.emit("error", e);
+    } finally {
+      setCaptures(emitter, before, "captureRejections");
+    }
+  };
+  try {
+    const then = (result as PromiseLike<unknown>).then as unknown;
+    if (typeof then === "function") apply(then, result, [undefined, (e: unknown) => queueMicrotask(() => failed(e))]);
+  } catch (e) {
+    emitter.emit("error", e);
+  }
+}
+
+function init(this: EventEmitter, options?: { captureRejections?: unknown }): void {
   if (this._events === undefined || this._events === (Object.getPrototypeOf(this) as EventEmitter)._events) {
     this._events = Object.create(null) as Listeners;
     this._eventsCount = 0;
   }
   this._maxListeners ||= undefined;
+  if (options?.captureRejections) setCaptures(this, options.captureRejections, "options.captureRejections");
 }
 
 function add(target: EventEmitter, name: Name, listener: Fn, first: boolean): EventEmitter {
@@ -141,8 +172,15 @@ const methods: Omit<EventEmitter, "_events" | "_eventsCount" | "_maxListeners"> 
     }
     const found = events?.[name];
     if (found === undefined) return false;
-    if (typeof found === "function") apply(found, this, args);
-    else for (const f of found.slice()) apply(f, this, args);
+    if (typeof found === "function") {
+      const result: unknown = apply(found, this, args);
+      if (typeof result === "object" && result !== null && this[captures]) catchRejection(this, result, name, args);
+      return true;
+    }
+    for (const f of found.slice()) {
+      const result: unknown = apply(f, this, args);
+      if (typeof result === "object" && result !== null && this[captures]) catchRejection(this, result, name, args);
+    }
     return true;
   },
   on(name, listener) {
@@ -405,7 +443,6 @@ Object.assign(EventEmitter, {
   EventEmitterAsyncResource,
   errorMonitor,
   captureRejectionSymbol,
-  captureRejections: false,
   usingDomains: false,
   once,
   on,
@@ -414,6 +451,11 @@ Object.assign(EventEmitter, {
   setMaxListeners,
   listenerCount,
   addAbortListener,
+});
+Object.defineProperty(EventEmitter, "captureRejections", {
+  enumerable: true,
+  get: () => (EventEmitter.prototype as EventEmitter)[captures] === true,
+  set: (value: unknown) => setCaptures(EventEmitter.prototype as EventEmitter, value, "EventEmitter.captureRejections"),
 });
 Object.defineProperty(EventEmitter, "defaultMaxListeners", {
   enumerable: true,

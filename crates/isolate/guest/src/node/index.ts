@@ -79,6 +79,8 @@ export function install(): void {
     assert, "assert/strict": strict, async_hooks: asyncHooks, buffer, console: { ...console, console }, constants, crypto,
     diagnostics_channel: diagnosticsChannel, events, os, path: posix, "path/posix": posix, "path/win32": win32, perf_hooks: perfHooks(), process, punycode,
     querystring, stream, "stream/consumers": consumers, "stream/promises": streamPromises, "stream/web": fromGlobals(...streamClasses),
+    _stream_duplex: stream.Duplex as object, _stream_passthrough: stream.PassThrough as object, _stream_readable: stream.Readable as object,
+    _stream_transform: stream.Transform as object, _stream_wrap: stream, _stream_writable: stream.Writable as object,
     string_decoder: stringDecoder, sys: util, timers, "timers/promises": timersPromises, url, util, "util/types": types, zlib,
   };
   for (const name of Object.keys(all)) registerBuiltin(name, all[name]!);

@@ -55,6 +55,7 @@ function baseOf(path: string, rootEnd: number, suffix: string | undefined, flavo
   const end = trimmedEnd(path, rootEnd, flavour);
   const start = Math.max(lastSeparator(path, end, flavour) + 1, rootEnd);
   const base = path.slice(start, Math.max(start, end));
+  if (suffix === path) return "";
   if (suffix !== undefined && suffix !== base && base.endsWith(suffix)) return base.slice(0, base.length - suffix.length);
   return base;
 }

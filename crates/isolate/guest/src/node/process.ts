@@ -9,14 +9,21 @@ import { checkFunction, invalidArgType, nodeError, unavailable } from "./errors"
 
 export const version = "v22.19.0";
 
-/** Environment variables: strings only, filled from the worker's text bindings when it is loaded. */
+/** Environment variables: strings only, filled from the worker's bindings of text and of JSON when it is loaded. */
 const env: Record<string, string> = {};
 
-/** Called when a worker is loaded: those of its bindings that are text are what `process.env` shows. */
+/** Whether a binding is plain data, as JSON gives it: other bindings are objects of classes. */
+function isData(value: unknown): boolean {
+  if (typeof value === "number" || typeof value === "boolean" || value === null) return true;
+  return Array.isArray(value) || (typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype);
+}
+
+/** Called when a worker is loaded: those of its bindings that are text, and JSON as its text, are what `process.env` shows. */
 export function setEnv(bindings: Record<string, unknown>): void {
   for (const key of Object.keys(bindings)) {
     const value = bindings[key];
     if (typeof value === "string") env[key] = value;
+    else if (isData(value)) env[key] = JSON.stringify(value);
   }
 }
 

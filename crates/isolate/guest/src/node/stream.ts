@@ -40,6 +40,9 @@ const library = readableStream as unknown as ReadableStreamPackage;
 export const { Readable, Writable, Duplex, Transform, PassThrough, finished, pipeline } = library;
 export const promises = library.promises;
 
+// As Node since 22; the package still has 16 KiB.
+(library.setDefaultHighWaterMark as (objectMode: boolean, n: number) => void)(false, 64 * 1024);
+
 // --- the Web's streams ---------------------------------------------------------------------------------------------------
 
 interface WebReadable {

@@ -24,18 +24,36 @@ function continues(first: number, second: number): boolean {
   return first !== 0xf4 || second < 0x90;
 }
 
+/** As Node: half a unit, or a high surrogate that ends the chunk. One that only a later byte completed does not wait for its other half. */
 function incompleteUtf16(b: Uint8Array): number {
-  const odd = b.length % 2;
-  const high = b[b.length - odd - 1];
-  return high !== undefined && (high & 0xfc) === 0xd8 && b.length - odd >= 2 ? odd + 2 : odd;
+  if (b.length % 2 === 1) return 1;
+  return b.length > 0 && (b[b.length - 1]! & 0xfc) === 0xd8 ? 2 : 0;
+}
+
+/** UTF-16: what was held is completed and decoded by itself, then the rest. */
+function writeUtf16(decoder: StringDecoder, chunk: Uint8Array): string {
+  let bytes = chunk;
+  let text = "";
+  if (decoder.lastChar.length > 0) {
+    const missing = decoder.lastChar.length === 2 ? 2 : 1;
+    const whole = Buffer.concat([decoder.lastChar, bytes.subarray(0, missing)]);
+    if (whole.length < decoder.lastChar.length + missing) {
+      decoder.lastChar = whole;
+      return "";
+    }
+    bytes = bytes.subarray(missing);
+    decoder.lastChar = empty;
+    text = decode(whole, "utf16le");
+  }
+  const rest = incompleteUtf16(bytes);
+  if (rest > 0) decoder.lastChar = bytes.slice(bytes.length - rest);
+  return text + decode(bytes.subarray(0, bytes.length - rest), "utf16le");
 }
 
 function held(b: Uint8Array, encoding: Encoding): number {
   switch (encoding) {
     case "utf8":
       return incompleteUtf8(b);
-    case "utf16le":
-      return incompleteUtf16(b);
     case "base64":
     case "base64url":
       return b.length % 3;
@@ -65,6 +83,7 @@ StringDecoder.prototype.write = function (this: StringDecoder, chunk: unknown): 
   if (typeof chunk === "string") return chunk;
   if (!ArrayBuffer.isView(chunk)) throw invalidArgType("buf", ["Buffer", "TypedArray", "DataView"], chunk);
   let bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  if (this.encoding === "utf16le") return writeUtf16(this, bytes);
   if (this.lastChar.length > 0) bytes = Buffer.concat([this.lastChar, bytes]);
   const rest = held(bytes, this.encoding);
   this.lastChar = rest === 0 ? empty : bytes.slice(bytes.length - rest);

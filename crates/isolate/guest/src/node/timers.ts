@@ -2,7 +2,7 @@
  * `node:timers` and `node:timers/promises`, and the globals `setImmediate` and `clearImmediate`. The timers themselves are `../timers`.
  */
 import { clearTimeout, setInterval, setTimeout, type Timeout } from "../timers";
-import { abortError, checkAbortSignal, checkFunction, checkNumber } from "./errors";
+import { abortError, checkAbortSignal, checkFunction, checkNumber, outOfRange } from "./errors";
 
 type Fn = (...args: any[]) => unknown;
 
@@ -78,8 +78,37 @@ export const promises = {
   },
 };
 
+// --- the timers of old ---------------------------------------------------------------------------------------------------
+
+/** Any object with `_onTimeout` can be a timer by these deprecated functions: `enroll` gives it its delay, `active` starts it anew. */
+interface Item {
+  _idleTimeout?: number;
+  _onTimeout?: () => void;
+}
+
+const started = new WeakMap<Item, Timeout>();
+
+function unenroll(item: Item): void {
+  clearTimeout(started.get(item));
+  started.delete(item);
+  item._idleTimeout = -1;
+}
+
+function enroll(item: Item, ms: number): void {
+  checkNumber(ms, "msecs");
+  if (!(ms >= 0 && Number.isFinite(ms))) throw outOfRange("msecs", "a non-negative finite number", ms);
+  if (started.has(item)) unenroll(item);
+  item._idleTimeout = ms;
+}
+
+function active(item: Item): void {
+  clearTimeout(started.get(item));
+  if (!(item._idleTimeout! >= 0)) return;
+  started.set(item, setTimeout(() => item._onTimeout?.(), item._idleTimeout));
+}
+
 const custom = Symbol.for("nodejs.util.promisify.custom");
 Object.defineProperty(setTimeout, custom, { enumerable: true, configurable: true, get: () => promises.setTimeout });
 Object.defineProperty(setImmediate, custom, { enumerable: true, configurable: true, get: () => promises.setImmediate });
 
-export const exports = { setTimeout, clearTimeout, setInterval, clearInterval: clearTimeout, setImmediate, clearImmediate, promises };
+export const exports = { setTimeout, clearTimeout, setInterval, clearInterval: clearTimeout, setImmediate, clearImmediate, promises, active, _unrefActive: active, enroll, unenroll };

@@ -111,6 +111,7 @@ export const modules: Record<string, Record<string, unknown>> = {
   "readline/promises": readlinePromises,
   repl: build("repl", { functions: "start", classes: "REPLServer Recoverable" }),
   sqlite: build("sqlite", { functions: "backup", classes: "DatabaseSync StatementSync" }),
+  test: build("test", { functions: "after afterEach before beforeEach describe it run suite test", also: { mock: {}, snapshot: {} } }),
   tls: build("tls", { functions: "checkServerIdentity connect createSecureContext createServer getCiphers", classes: "SecureContext Server TLSSocket", also: { DEFAULT_MIN_VERSION: "TLSv1.2", DEFAULT_MAX_VERSION: "TLSv1.3", rootCertificates: [] } }),
   trace_events: build("trace_events", { functions: "createTracing", also: { getEnabledCategories: () => undefined } }),
   tty: build("tty", { functions: "", classes: "ReadStream WriteStream", also: { isatty: () => false } }),

@@ -71,6 +71,17 @@ export function aborted(signal: Signal, resource: object): Promise<void> {
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
+/** A controller whose signal may be transferred: any of ours may. */
+export function transferableAbortController(): object {
+  return new (globalThis as unknown as { AbortController: new () => object }).AbortController();
+}
+
+export function transferableAbortSignal(signal: unknown): unknown {
+  if (signal === undefined) throw invalidArgType("signal", "AbortSignal", signal);
+  checkAbortSignal(signal, "signal");
+  return signal;
+}
+
 // --- classes and deprecation ---------------------------------------------------------------------------------------------
 
 export function inherits(constructor: Function, parent: Function): void {
@@ -117,8 +128,10 @@ interface StyleOptions {
   stream?: unknown;
 }
 
-export function styleText(style: string | string[], text: string, _options?: StyleOptions): string {
+/** Text as a terminal would show it in that style. No stream of an isolate is a terminal: unless `validateStream` is false, the text stays plain. */
+export function styleText(style: string | string[], text: string, { validateStream = true, stream }: StyleOptions = {}): string {
   checkString(text, "text");
+  if (typeof validateStream !== "boolean") throw invalidArgType("options.validateStream", "boolean", validateStream);
   let before = "";
   let after = "";
   for (const name of Array.isArray(style) ? style : [style]) {
@@ -130,7 +143,8 @@ export function styleText(style: string | string[], text: string, _options?: Sty
     before += `\u001b[${codes[0]}m`;
     after = `\u001b[${codes[1]}m${after}`;
   }
-  return `${before}${text}${after}`;
+  const plain = validateStream && (stream as { isTTY?: unknown } | null | undefined)?.isTTY !== true;
+  return plain ? text : `${before}${text}${after}`;
 }
 
 export function toUSVString(v: unknown): string {
@@ -364,6 +378,8 @@ export const exports: Record<string, unknown> = {
   promisify,
   callbackify,
   aborted,
+  transferableAbortController,
+  transferableAbortSignal,
   inherits,
   deprecate,
   debuglog,
