@@ -28,6 +28,15 @@ export class Api extends WorkerEntrypoint {
     if (kind === "null") throw null;
     throw new RangeError("too far");
   }
+  throwKind(kind) {
+    if (kind === "object") throw { a: 1 };
+    if (kind === "number") throw 5;
+    if (kind === "undefined") throw undefined;
+    if (kind === "symbol") throw Symbol("s");
+    if (kind === "function") throw () => 1;
+    if (kind === "aggregate") throw new AggregateError([new Error("one"), new TypeError("two")], "all");
+    throw new Error("outer", { cause: new RangeError("inner") });
+  }
   async failLater() { await null; throw new TypeError("async"); }
   counter(n) { return new Counter(n); }
   counters() { return [new Counter(1), { c: new Counter(2) }]; }

@@ -27,3 +27,27 @@ export class Streams extends WorkerEntrypoint {
     return new Response("streams", { status: 201, statusText: "Custom" });
   }
 }
+
+export class Hops extends WorkerEntrypoint {
+  async fetch(request) {
+    const { pathname, searchParams, search } = new URL(request.url);
+    const to = (location, status = 302) => new Response(null, { status, headers: { location } });
+    switch (pathname) {
+      case "/hop": return to("/end", Number(searchParams.get("code")));
+      case "/away": return to("http://other.host/end");
+      case "/loop": return to("/loop");
+      case "/scheme": return to("ftp://other.host/");
+      case "/slow": await scheduler.wait(500); return new Response("late");
+      case "/throw": {
+        const kind = search.slice(1);
+        if (kind === "string") throw "a string";
+        throw new (globalThis[kind] ?? class Custom extends Error {})("thrown");
+      }
+      default: {
+        const { headers } = request;
+        const seen = { method: request.method, url: request.url, auth: headers.get("authorization"), a: headers.get("x-a"), type: headers.get("content-type"), length: headers.get("content-length"), body: (await request.text()).length };
+        return Response.json(seen, { headers: { "x-b": "é" } });
+      }
+    }
+  }
+}

@@ -1,5 +1,5 @@
 /** cloudflare:workers, env bindings, ctx, service bindings by fetch. */
-import { WorkerEntrypoint, DurableObject, RpcTarget, RpcStub, RpcPromise, WorkflowEntrypoint, env, withEnv, waitUntil } from "cloudflare:workers";
+import { WorkerEntrypoint, DurableObject, RpcTarget, RpcStub, RpcPromise, WorkflowEntrypoint, cache, env, tracing, withEnv, waitUntil } from "cloudflare:workers";
 import * as ns from "cloudflare:workers";
 
 export const cases = {
@@ -36,4 +36,19 @@ export const cases = {
   "WorkerEntrypoint constructed by hand": [(t) => t.error(() => { const e = new (class extends WorkerEntrypoint { get both() { return [this.env.x, typeof this.ctx]; } })(t.ctx, { x: 1 }); return e.both; })],
   "classes need new": [(t) => [t.error(() => WorkerEntrypoint()), t.error(() => RpcTarget()), typeof new RpcTarget(), t.error(() => typeof new RpcPromise()), typeof DurableObject, typeof WorkflowEntrypoint]],
   "RpcStub of a target": [async (t) => t.error(async () => { class T extends RpcTarget { add(a, b) { return a + b; } } const s = new RpcStub(new T()); const r = await s.add(1, 2); s[Symbol.dispose]?.(); return r; })],
+  "service redirects by status": [async (t) => { const out = []; for (const code of [301, 302, 303, 307, 308]) out.push(await (await t.env.HOPS.fetch(`http://s/hop?code=${code}`, { method: "POST", body: "b", headers: { authorization: "a" } })).json()); return out; }],
+  "service redirects to another host": [async (t) => { const r = await t.env.HOPS.fetch("http://s/away", { headers: { authorization: "a", "x-a": "1" } }); return [r.redirected, r.url, await r.json()]; }],
+  "service redirects in a loop": [async (t) => typeof await t.error(t.env.HOPS.fetch("http://s/loop")), "string"],
+  "service redirect to another scheme": [async (t) => typeof await t.error(t.env.HOPS.fetch("http://s/scheme")), "string"],
+  "service redirect of a stream": [async (t) => { const body = new ReadableStream({ start(c) { c.enqueue(new Uint8Array([1])); c.close(); } }); return typeof await t.error(t.env.HOPS.fetch("http://s/hop?code=307", { method: "POST", body, duplex: "half" })); }, "string"],
+  "service answers have a url": [async (t) => { const r = await t.env.HOPS.fetch("http://s/end?x#f"); return [r.url, r.redirected]; }],
+  "service header values": [async (t) => { const r = await t.env.HOPS.fetch("http://s/end", { headers: { "x-a": "é€" } }); return [(await r.json()).a, r.headers.get("x-b")]; }, ["é€", "é"]],
+  "service body of known length": [async (t) => { const { readable, writable } = new FixedLengthStream(2); const w = writable.getWriter(); w.write(new Uint8Array(2)).then(() => w.close()); return (await (await t.env.HOPS.fetch("http://s/end", { method: "POST", body: readable })).json()).length; }],
+  "service errors keep their class": [async (t) => { const out = []; for (const k of ["RangeError", "URIError", "EvalError", "ReferenceError", "SyntaxError", "Custom", "string"]) { try { await t.env.HOPS.fetch("http://s/throw?" + k); } catch (e) { out.push([e.constructor.name, e.message]); } } return out; }],
+  "a service's answer aborted": [async (t) => { const c = new AbortController(); const p = t.error(t.env.HOPS.fetch("http://s/slow", { signal: c.signal })); await t.sleep(2); c.abort(); return p; }, "DOMException:AbortError"],
+  "tracing": [(t) => [tracing.enterSpan("n", (s, a) => [typeof s.end, s.isTraced, a], 1), tracing.startActiveSpan("n", () => 2), t.error(() => tracing.enterSpan("n")), tracing.withActiveSpan(tracing.startSpan("a"), () => tracing.getActiveSpan().setAttribute("k", 1) !== undefined)]],
+  "cache": [() => [typeof cache, Object.keys(cache)], ["object", []]],
+  "passThroughOnException": [(t) => [t.error(() => t.ctx.passThroughOnException()), t.error(() => { const { passThroughOnException: f } = t.ctx; f(); })]],
+  "waitUntil keeps working": [async (t) => { let done = false; t.ctx.waitUntil((async () => { await t.sleep(1); done = true; })()); await t.sleep(10); return done; }, true],
+  "env in a class": [async (t) => { const { TEXT } = (await (await t.env.PLAIN.fetch("http://a/")).json()).env ? { TEXT: 1 } : {}; return TEXT; }, 1],
 };

@@ -70,7 +70,7 @@ pub struct Tables {
 impl Tables {
     /// Most stateful text decoders of one isolate; some hundred bytes each.
     pub const MAX_DECODERS: usize = 64;
-    /// Most compressors and decompressors of one isolate; up to 400 KiB each.
+    /// Most compressors and decompressors of one isolate; up to 400 KiB each, Brotli decoders up to 20 MiB.
     pub const MAX_CODECS: usize = 64;
     /// Most incremental digests of one isolate; up to 500 bytes each.
     pub const MAX_HASHES: usize = 1024;
@@ -85,9 +85,9 @@ impl Tables {
     }
 
     /// What an operation may add to [`Tables::bytes`].
-    pub fn cost(op: &str) -> usize {
+    pub fn cost(op: &str, args: &[Wire<'_>]) -> usize {
         match op {
-            "zip.open" => compression::BYTES_MAX,
+            "zip.open" => compression::cost(&args.first().and_then(Wire::as_str).unwrap_or_default()),
             "hash.open" | "hash.copy" => Self::HASH_BYTES,
             "text.decode" => Self::DECODER_BYTES,
             _ => 0,

@@ -93,7 +93,7 @@ pub(crate) fn text(args: &[Wire<'_>], i: usize) -> String {
 }
 
 fn pure(state: &mut State, op: &str, args: &[Wire<'_>]) -> WireOut {
-    let cost = Tables::cost(op);
+    let cost = Tables::cost(op, args);
     if cost > 0 && !state.room(cost) {
         return no_room();
     }

@@ -3,7 +3,7 @@
  * body stays what it was made of — text, bytes, the number of a host stream — and becomes a ReadableStream only when `.body` is touched.
  */
 import { blobBytes, blobOver, bytesReadable, isBlob, takeBytes, type Blob } from "./blob";
-import { DecompressionStream, codecSync } from "./compression";
+import { codecSync, decoder } from "./compression";
 import { encodeMultipart, formDataOf, isFormData, parseMultipart, type FormData } from "./form_data";
 import { headersOver, listGet, listHas, listOf, type HeaderList, type Headers } from "./headers";
 import { host } from "./host";
@@ -15,15 +15,22 @@ import { defineInterface } from "./webidl";
 /** What a body is made of: nothing, text, bytes that nobody else writes to, a host stream, one of these still compressed, or a stream. */
 export type Source = null | string | Uint8Array | number | Encoded | ReadableStream;
 
+/** What `fetch` decodes. */
+export type Coding = "gzip" | "deflate" | "br";
+
+export function isCoding(v: string): v is Coding {
+  return v === "gzip" || v === "deflate" || v === "br";
+}
+
 /**
  * The body of an answer as it came, in the coding that its Content-Encoding names: decoded when it is read, passed on as it is when it is not.
  */
 export class Encoded {
   readonly raw: Uint8Array | number;
-  readonly coding: "gzip" | "deflate";
+  readonly coding: Coding;
   /** Given back by the stream that was made over it: that stream's end is not this body's. */
   taken = false;
-  constructor(raw: Uint8Array | number, coding: "gzip" | "deflate") {
+  constructor(raw: Uint8Array | number, coding: Coding) {
     this.raw = raw;
     this.coding = coding;
   }
@@ -39,7 +46,7 @@ export function decodedStream(encoded: Encoded): ReadableStream {
   const stream = new ReadableStream<Uint8Array>({
     type: "bytes",
     async pull(controller) {
-      reader ??= streamOf(raw).pipeThrough(new DecompressionStream(encoded.coding) as unknown as Transform).getReader();
+      reader ??= streamOf(raw).pipeThrough(decoder(encoded.coding) as unknown as Transform).getReader();
       const { done, value } = await reader.read();
       if (!done) return controller.enqueue(value);
       controller.close();

@@ -7,7 +7,7 @@ import { brandOf, type Brand } from "./brands";
 import { host } from "./host";
 import { attributesOf, requireArguments } from "./webidl";
 
-export { deserialize, serialize, type ReadDelegate, type WriteDelegate } from "./serial";
+export { TooLarge, deserialize, serialize, type ReadDelegate, type WriteDelegate } from "./serial";
 
 /** How instances of a Web API class are cloned. */
 export interface Cloneable<T extends object = any> {

@@ -6,7 +6,7 @@ import { host } from "./host";
 import { bytesOf, TransformStream, type ReadableStream, type WritableStream } from "./streams";
 import { defineInterface, requireArguments } from "./webidl";
 
-export type Format = "gzip" | "deflate" | "deflate-raw";
+export type Format = "gzip" | "deflate" | "deflate-raw" | "br";
 
 /** Most bytes of input per push; the host takes no more. */
 const PIECE = 64 * 1024;
@@ -163,10 +163,15 @@ class CompressionStream {
   }
 }
 
+/** Decodes a body; unlike a DecompressionStream it takes every coding that bodies come in. */
+export function decoder(format: Format): TransformStream {
+  return new TransformStream(new Recoder(format, false));
+}
+
 class DecompressionStream {
   readonly #pair: TransformStream;
   constructor(format: Format) {
-    this.#pair = new TransformStream(new Recoder(formatOf(arguments.length, format, "DecompressionStream"), false));
+    this.#pair = decoder(formatOf(arguments.length, format, "DecompressionStream"));
   }
   get readable(): ReadableStream {
     return this.#pair.readable;

@@ -294,7 +294,7 @@ function finish(ctx: ExecutionContext, value: unknown, use: (ctx: ExecutionConte
 
 /**
  * What `Content-Encoding` asks for is done here, unless the script says that it did it (`encodeBody: "manual"`), or the body is passed on as it
- * came in just that coding.
+ * came in just that coding. Nothing here writes Brotli: what should be in it goes as it is, and `respond` does not say otherwise.
  */
 function encoded(source: Source, list: HeaderList, manual: boolean): Exclude<Source, Encoded> {
   const coding = listHas(list, "content-encoding") ? listGet(list, "content-encoding")!.toLowerCase() : "";
@@ -307,13 +307,27 @@ function encoded(source: Source, list: HeaderList, manual: boolean): Exclude<Sou
   return stream.pipeThrough(new CompressionStream(coding) as unknown as Parameters<ReadableStream["pipeThrough"]>[0]);
 }
 
+/** Whether the body says that it is in Brotli, and is not. */
+function isPlain(given: Source, source: Source, list: HeaderList, manual: boolean): boolean {
+  if (manual || source === null || typeof given === "number" || listGet(list, "content-encoding")!.toLowerCase() !== "br") return false;
+  return !(given instanceof Encoded && given.raw === source);
+}
+
+function without(list: HeaderList, name: string): HeaderList {
+  const rest: HeaderList = [];
+  for (let i = 0; i < list.length; i += 2) if (list[i] !== name) rest.push(list[i]!, list[i + 1]!);
+  return rest;
+}
+
 function respond(ctx: ExecutionContext, state: ResponseState): void {
   const status = state[STATUS];
   if (status === 0) throw new TypeError("Return value from serve handler must not be an error response (like Response.error())");
   const more = state[MORE];
   const socket = more?.webSocket ? releaseSocket(more.webSocket) : null;
-  const list = listIn(state);
-  let source = encoded(takeBody(state), list, more?.manual === true);
+  let list = listIn(state);
+  const given = takeBody(state);
+  let source = encoded(given, list, more?.manual === true);
+  if (listHas(list, "content-encoding") && isPlain(given, source, list, more?.manual === true)) list = without(list, "content-encoding");
   const call = beginAnswer(ctx);
   if (call < 0) {
     if (source instanceof ReadableStream) source.cancel().catch(() => {});

@@ -3,7 +3,7 @@
  * Redirects, connections and content codings are the host's.
  */
 import { type AbortSignal, addAbortAlgorithm, removeAbortAlgorithm } from "./abort";
-import { Encoded, decodedStream, listIn, pumpOf, streamOf, takeBody, type Pump, type Source, type State } from "./body";
+import { Encoded, decodedStream, isCoding, listIn, pumpOf, streamOf, takeBody, type Pump, type Source, type State } from "./body";
 import { host } from "./host";
 import { parseMimeType, serializeMimeType } from "./mime_type";
 import { METHOD, Request, URL_, isRequest, requestExtras, requestState } from "./request";
@@ -115,7 +115,7 @@ function responseFrom(answer: Answer, method: string, signal: AbortSignal | unde
     source = null;
   } else if (body !== null) {
     const coding = headerIn(headers, "content-encoding").toLowerCase();
-    if (coding === "gzip" || coding === "deflate") source = new Encoded(body, coding);
+    if (isCoding(coding)) source = new Encoded(body, coding);
     if (typeof body === "number" && signal !== undefined) source = abortable(streamOf(source as Encoded | number), signal);
   }
   const webSocket = typeof socket !== "number" ? null : socketOver(socket, headerIn(headers, "sec-websocket-protocol"));

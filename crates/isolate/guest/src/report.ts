@@ -17,6 +17,7 @@ function isObject(v: unknown): v is object {
 
 /** Name, message and stack of anything thrown, without running code of the thrown value. */
 export function describe(thrown: unknown): [name: string, message: string, stack: string] {
+  if (typeof thrown === "string") return ["", thrown, ""];
   if (!isObject(thrown) || !["Error", "DOMException"].includes(brandOf(thrown) ?? "")) return ["", inspect(thrown), ""];
   const stack = errorText(thrown as Error);
   const head = /^(?:DOMException \[(.*?)\]|([^\n:]*))(?:: ([\s\S]*?))?(?:\n\s*at |$)/.exec(stack);

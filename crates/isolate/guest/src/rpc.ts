@@ -7,7 +7,7 @@
  * by then (`stub.a().b()`) goes in the same message.
  */
 import { host } from "./host";
-import { dataCloneError, deserialize, notCloneable, serialize, type ReadDelegate, type WriteDelegate } from "./clone";
+import { TooLarge, dataCloneError, deserialize, notCloneable, serialize, type ReadDelegate, type WriteDelegate } from "./clone";
 import { AbortController, AbortSignal } from "./abort";
 import { state } from "./state";
 import { ReadableStream, WritableStream } from "./streams";
@@ -407,17 +407,13 @@ function duplicated(value: object, own: boolean): object {
   );
 }
 
-function checkSize(bytes: Uint8Array): Uint8Array {
-  if (bytes.length <= maxMessage) return bytes;
-  throw new Error(`Serialized RPC arguments or return values are limited to 32MiB, but the size of this value was: ${bytes.length} bytes.`);
-}
-
 function written(value: unknown, sender: Sender): Uint8Array {
   try {
-    return checkSize(serialize(value, sender));
+    return serialize(value, sender, maxMessage);
   } catch (e) {
     sender.cancel();
-    throw e;
+    if (!(e instanceof TooLarge)) throw e;
+    throw new Error(`Serialized RPC arguments or return values are limited to 32MiB, but the size of this value was: ${e.size} bytes.`);
   }
 }
 

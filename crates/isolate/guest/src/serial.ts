@@ -34,16 +34,26 @@ const enum Tag {
 
 const numberBytes = new DataView(new ArrayBuffer(8));
 
+/** Thrown where the bytes would be more than the caller of `serialize` wants; `size` is how many there were by then. */
+export class TooLarge {
+  readonly size: number;
+  constructor(size: number) {
+    this.size = size;
+  }
+}
+
 class Writer {
   #bytes = new Uint8Array(256);
   #length = 0;
   #delegate: WriteDelegate | undefined;
+  #most: number;
   #memory: Map<object, number> | undefined;
   #keys: Map<string, number> | undefined;
   depth = 0;
 
-  constructor(delegate: WriteDelegate | undefined) {
+  constructor(delegate: WriteDelegate | undefined, most: number) {
     this.#delegate = delegate;
+    this.#most = most;
   }
 
   finish(): Uint8Array {
@@ -53,6 +63,7 @@ class Writer {
   #reserve(n: number): void {
     const wanted = this.#length + n;
     if (wanted <= this.#bytes.length) return;
+    if (wanted > this.#most) throw new TooLarge(wanted);
     if (wanted > maxBytes) throw dataCloneError("The value is too large to be serialised.");
     const grown = new Uint8Array(Math.max(wanted, this.#bytes.length * 2));
     grown.set(this.#bytes.subarray(0, this.#length));
@@ -587,8 +598,8 @@ function malformed(): DOMException {
 }
 
 /** Serialises a value; throws `DataCloneError` for what neither the algorithm nor the delegate can carry. */
-export function serialize(value: unknown, delegate?: WriteDelegate): Uint8Array {
-  const writer = new Writer(delegate);
+export function serialize(value: unknown, delegate?: WriteDelegate, most = Infinity): Uint8Array {
+  const writer = new Writer(delegate, most);
   writer.byte(VERSION);
   try {
     writer.value(value);

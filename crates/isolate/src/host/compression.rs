@@ -1,4 +1,4 @@
-//! `zip.*`: gzip, zlib and raw DEFLATE for the guest's `CompressionStream`, `DecompressionStream` and `node:zlib`.
+//! `zip.*`: gzip, zlib and raw DEFLATE for the guest's `CompressionStream`, `DecompressionStream` and `node:zlib`; Brotli for bodies.
 //!
 //! A push takes a bounded piece of input and gives a bounded piece of output, whatever the data: a decompression bomb costs its
 //! sender one call after the other, each of which can be metered and stopped. The guest loops.
@@ -8,11 +8,20 @@ use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompr
 use super::{Args, HostError, Result, Slots, Tables};
 use crate::wire::{Wire, WireOut};
 
+mod brotli;
+
+use brotli::Brotli;
+
 /// Most bytes taken from the input, and most given as output, by one push.
 const PIECE: usize = 64 * 1024;
 
-/// Memory of the larger kind of codec, roughly.
-pub(super) const BYTES_MAX: usize = 400 * 1024;
+/// Memory of the larger kind of DEFLATE codec, roughly.
+const DEFLATE_BYTES: usize = 400 * 1024;
+
+/// What `zip.open` of a format may add.
+pub(super) fn cost(format: &str) -> usize {
+    if format == "br" { brotli::BYTES_MAX } else { DEFLATE_BYTES }
+}
 
 /// What the guest does next.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,16 +49,15 @@ pub(super) fn call(open: &mut Slots<Codec>, name: &str, args: Args<'_, '_>) -> O
 }
 
 fn create(open: &mut Slots<Codec>, args: Args<'_, '_>) -> Result<WireOut> {
-    let format = match &*args.str(0)? {
-        "gzip" => Format::Gzip,
-        "deflate" => Format::Zlib,
-        "deflate-raw" => Format::Raw,
+    let codec = match &*args.str(0)? {
+        "gzip" => Codec::deflate(Format::Gzip, args)?,
+        "deflate" => Codec::deflate(Format::Zlib, args)?,
+        "deflate-raw" => Codec::deflate(Format::Raw, args)?,
+        "br" if !args.flag(1) => Codec::Brotli(Brotli::new()),
         other => {
             return Err(HostError::type_error(format!("zip.open: unknown format {other}")));
         }
     };
-    let level = if args.at(2).is_some() { args.u32(2)?.min(9) } else { 6 };
-    let codec = if args.flag(1) { Codec::compressor(format, level) } else { Codec::decompressor(format) };
     open.insert(codec, Tables::MAX_CODECS, "compression stream").map(Wire::from)
 }
 
@@ -83,9 +91,16 @@ pub(super) struct Step {
 pub(super) enum Codec {
     Deflate(Deflate),
     Inflate(Inflate),
+    Brotli(Brotli),
 }
 
 impl Codec {
+    /// As the arguments of `zip.open` say.
+    fn deflate(format: Format, args: Args<'_, '_>) -> Result<Self> {
+        let level = if args.at(2).is_some() { args.u32(2)?.min(9) } else { 6 };
+        Ok(if args.flag(1) { Self::compressor(format, level) } else { Self::decompressor(format) })
+    }
+
     fn compressor(format: Format, level: u32) -> Self {
         let compress = Compress::new(Compression::new(level), format == Format::Zlib);
         let gzip = (format == Format::Gzip).then(Gzip::default);
@@ -100,8 +115,9 @@ impl Codec {
 
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Codec::Deflate(_) => BYTES_MAX,
+            Codec::Deflate(_) => DEFLATE_BYTES,
             Codec::Inflate(_) => 48 * 1024,
+            Codec::Brotli(b) => b.bytes(),
         }
     }
 
@@ -111,6 +127,7 @@ impl Codec {
         match self {
             Codec::Deflate(d) => d.push(piece, finish),
             Codec::Inflate(i) => i.push(piece, input.len() > piece.len(), finish),
+            Codec::Brotli(b) => b.push(piece, input.len() > piece.len(), finish),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::redirect::{Redirects, Step};
+use super::redirect::{self, Redirects, Step};
 use super::task::{HEADERS_EXCEEDED, Task, headers_exceeded, pairs};
 use crate::body::{Body, BodyError};
 use crate::chain::Chain;
@@ -65,6 +65,8 @@ impl From<CallError> for HostError {
             CallError::Refused(m) => HostError::new("Error", m),
             CallError::Ended(Outcome::Exception(e)) => match ERROR_NAMES.iter().find(|n| **n == e.name) {
                 Some(name) => HostError::new(name, e.message),
+                // What was thrown is no error.
+                None if e.name.is_empty() => HostError::new("Error", e.message),
                 None => HostError::new("Error", format!("{}: {}", e.name, e.message)),
             },
             CallError::Ended(outcome) => HostError::new("Error", outcome.to_string()),
@@ -160,14 +162,13 @@ impl Task {
         {
             return failed(HostError::new("RangeError", "the output limit was exceeded"));
         }
-        let request = Request {
-            method: text(args, 1),
-            url: text(args, 2),
-            headers: pairs(args.get(3)),
-            body,
-            cf: String::new(),
-            chain: self.chain(),
-        };
+        let mut headers = pairs(args.get(3));
+        if let Body::Bytes(bytes) = &body
+            && !headers.iter().any(|(name, _)| name == "content-length")
+        {
+            headers.push(("content-length".into(), bytes.len().to_string()));
+        }
+        let request = Request { method: text(args, 1), url: text(args, 2), headers, body, cf: String::new(), chain: self.chain() };
         match Redirects::of(&target, &request, &text(args, 5)) {
             Some(mut redirects) => {
                 redirects.charge = self.state().map(|state| state.held.charge(redirects.footprint()));
@@ -175,11 +176,8 @@ impl Task {
             }
             None => Box::pin(async move {
                 let url = request.url.clone();
-                let mut response = target.fetch(request).await?;
-                if response.url.is_empty() {
-                    response.url = url;
-                }
-                Ok(Ended::Response(Box::new(response)))
+                let response = target.fetch(request).await?;
+                Ok(Ended::Response(Box::new(redirect::placed(response, &url))))
             }),
         }
     }

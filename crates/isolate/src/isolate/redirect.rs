@@ -93,11 +93,8 @@ impl Redirects {
     /// What follows from an answer to the latest request.
     pub(super) fn next(&mut self, mut response: Response) -> Result<Step, HostError> {
         let Some(location) = location(&response) else {
-            if response.url.is_empty() {
-                response.url.clone_from(&self.url);
-            }
             response.redirected = self.hops > 0;
-            return Ok(Step::Arrived(Box::new(response)));
+            return Ok(Step::Arrived(Box::new(placed(response, &self.url))));
         };
         if self.refuses {
             return Err(network("the server redirects, and the request says redirect: \"error\""));
@@ -143,6 +140,14 @@ impl Redirects {
         self.url = to.href;
         Ok(())
     }
+}
+
+/// An answer that says where it is from: the URL that was asked for, without its fragment.
+pub(super) fn placed(mut response: Response, asked: &str) -> Response {
+    if response.url.is_empty() {
+        response.url = asked.split('#').next().unwrap_or_default().to_owned();
+    }
+    response
 }
 
 fn is_one_of(name: &str, names: &[&str]) -> bool {

@@ -149,6 +149,11 @@ fn codecs_and_the_like_count_as_memory() {
     let open = message(vec!["gzip".into(), true.into()]);
     let opened = (0..100).take_while(|_| !is_range_error(&call(&mut state, b"zip.open", &open))).count();
     assert!((5..=10).contains(&opened), "{opened}");
+    // A Brotli decoder counts with the largest window until it has seen its stream's.
+    let mut big = state_of(128);
+    let open = message(vec!["br".into(), false.into()]);
+    let opened = (0..100).take_while(|_| !is_range_error(&call(&mut big, b"zip.open", &open))).count();
+    assert_eq!(opened, 6);
     assert!(is_range_error(&call(&mut state, b"ws.send", &message(vec![1_u32.into(), vec![0_u8; 1 << 20].into()]))));
 }
 

@@ -220,6 +220,36 @@ mod bombs {
         assert_eq!(run(image(), worker).await.answer, Err(Outcome::Memory));
         assert_serves(image()).await;
     }
+
+    /// 64 MiB of zeros in Brotli with the largest window.
+    const BROTLI: &[u8] = &[
+        0xcf, 0xff, 0xff, 0x7f, 0x00, 0x24, 0x00, 0xe2, 0xb1, 0x40, 0x72, 0xef, 0xff, 0xf9, 0xff, 0xff, 0x0f, 0x80, 0x04, 0x40, 0x1c, 0x16,
+        0x80, 0xee, 0xfd, 0x3f, 0xff, 0xff, 0xff, 0x01, 0x90, 0x00, 0x88, 0xc3, 0x02, 0xd0, 0xbd, 0xff, 0xcf, 0xff, 0xff, 0x7f, 0x00, 0x12,
+        0x00, 0x71, 0x58, 0x00, 0xba, 0xf7, 0xff,
+    ];
+
+    async fn brotli(body: &str) -> crate::worlds::Ran {
+        let mut worker = worker(&handler(body));
+        worker.limits = Limits { cpu_ms: 10_000, wall_ms: 20_000, subrequests: 1_000, ..tight() };
+        worker.outbound = Some(Arc::new(crate::worlds::InBrotli(BROTLI)));
+        let ran = run(image(), worker).await;
+        assert!(ran.report.meter.memory_peak_bytes <= 48 << 20, "{:?}", ran.report.meter);
+        assert_serves(image()).await;
+        ran
+    }
+
+    #[tokio::test]
+    async fn brotli_in_one_go() {
+        let ran = brotli("return new Response(await (await fetch('http://a/')).bytes())").await;
+        assert_eq!(ran.answer, Err(Outcome::Memory));
+    }
+
+    /// A decoder gives all of a piece of input before it is asked for the next.
+    #[tokio::test]
+    async fn brotli_as_a_stream() {
+        let ran = brotli("for await (const _ of (await fetch('http://a/')).body);").await;
+        assert_eq!(ran.answer, Err(Outcome::Memory));
+    }
 }
 
 mod boundary {

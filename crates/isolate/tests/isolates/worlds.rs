@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use skep_isolate::{
-    Binding, BoxFuture, CallError, Code, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Observer, Outcome, Report, Request,
-    Response, RpcMessage, Target, Worker,
+    Binding, Body, BoxFuture, CallError, Code, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Observer, Outcome, Report,
+    Request, Response, RpcMessage, Target, Worker,
 };
 use tokio::sync::oneshot;
 
@@ -141,6 +142,18 @@ impl Target for Redirecting {
             Some(to) => Box::pin(async { Ok(Response { status: 302, headers: vec![("location".into(), to)], ..Response::default() }) }),
             None => Box::pin(std::future::pending()),
         }
+    }
+}
+
+/// A way out that answers with a body in Brotli.
+#[derive(Debug)]
+pub struct InBrotli(pub &'static [u8]);
+
+impl Target for InBrotli {
+    fn fetch(&self, _request: Request) -> BoxFuture<Result<Response, CallError>> {
+        let headers = vec![("content-encoding".to_owned(), "br".to_owned())];
+        let body = Body::Bytes(Bytes::from_static(self.0));
+        Box::pin(async { Ok(Response { status: 200, headers, body, ..Response::default() }) })
     }
 }
 
