@@ -99,6 +99,7 @@ class Writer {
 
   /** The text with its tag; UTF-8 unless a lone surrogate would get lost. */
   #string(s: string): void {
+    if (s.length > this.#most) throw new TooLarge(s.length); // before it is copied
     if (s.length <= 24 && this.#shortAscii(s)) return;
     if (s.isWellFormed()) {
       this.byte(Tag.String);
