@@ -12,6 +12,7 @@ mod data;
 mod dispatch;
 mod language;
 mod regexp;
+mod shapes;
 mod web;
 
 struct Patch {
@@ -203,7 +204,7 @@ fn source_dir(root: &Path) -> Result<PathBuf> {
 /// The patches of a file, in the order in which they are applied: a later one sees what an earlier one left.
 fn patches(file: &str) -> &'static [&'static [Patch]] {
     match file {
-        "quickjs.c" => &[QUICKJS, dispatch::DISPATCH, regexp::BUILTINS, data::DATA, web::WEB, language::LANGUAGE],
+        "quickjs.c" => &[QUICKJS, dispatch::DISPATCH, regexp::BUILTINS, shapes::SHAPES, data::DATA, web::WEB, language::LANGUAGE],
         "libregexp.c" => &[regexp::MATCHER],
         _ => &[],
     }

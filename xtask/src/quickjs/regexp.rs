@@ -47,13 +47,13 @@ pub(super) const BUILTINS: &[Patch] = &[
     Patch {
         why: "`exec` by the built-ins",
         find: "    JSValue method, ret;\n\n    method = JS_GetProperty(ctx, r, JS_ATOM_exec);\n",
-        replace: "    JSValue method, ret;\n\n    if (rx_pristine(ctx, r))\n        return js_regexp_exec(ctx, r, 1, &s);\n    method = JS_GetProperty(ctx, r, JS_ATOM_exec);\n",
+        replace: "    JSValue method, ret;\n\n    if (rx_has_exec(ctx, r))\n        return js_regexp_exec(ctx, r, 1, &s);\n    method = JS_GetProperty(ctx, r, JS_ATOM_exec);\n",
         count: 1,
     },
     Patch {
         why: "`test` without a result object",
         find: "    val = JS_RegExpExec(ctx, this_val, argv[0]);\n    if (JS_IsException(val))\n        return JS_EXCEPTION;\n    ret = !JS_IsNull(val);\n",
-        replace: "    if (JS_IsString(argv[0]) && rx_pristine(ctx, this_val)) {\n        val = JS_ToString(ctx, argv[0]);\n        if (JS_IsException(val))\n            return JS_EXCEPTION;\n        int result = rx_test(ctx, JS_VALUE_GET_OBJ(this_val), JS_VALUE_GET_STRING(val));\n        JS_FreeValue(ctx, val);\n        return result < 0 ? JS_EXCEPTION : js_bool(result);\n    }\n    val = JS_RegExpExec(ctx, this_val, argv[0]);\n    if (JS_IsException(val))\n        return JS_EXCEPTION;\n    ret = !JS_IsNull(val);\n",
+        replace: "    if (JS_IsString(argv[0]) && rx_has_exec(ctx, this_val)) {\n        val = JS_ToString(ctx, argv[0]);\n        if (JS_IsException(val))\n            return JS_EXCEPTION;\n        int result = rx_test(ctx, JS_VALUE_GET_OBJ(this_val), JS_VALUE_GET_STRING(val));\n        JS_FreeValue(ctx, val);\n        return result < 0 ? JS_EXCEPTION : js_bool(result);\n    }\n    val = JS_RegExpExec(ctx, this_val, argv[0]);\n    if (JS_IsException(val))\n        return JS_EXCEPTION;\n    ret = !JS_IsNull(val);\n",
         count: 1,
     },
     Patch {

@@ -15,6 +15,7 @@ typedef struct {
     JSProperty *props;
 } RxOriginal;
 static RxOriginal rx_original_proto, rx_original_ctor;
+static int rx_exec_slot; // where `exec` is among the properties of RegExp.prototype
 
 static void rx_remember_one(JSContext *ctx, RxOriginal *original, JSValueConst object)
 {
@@ -30,6 +31,10 @@ static void rx_remember(JSContext *ctx)
 {
     rx_remember_one(ctx, &rx_original_proto, ctx->class_proto[JS_CLASS_REGEXP]);
     rx_remember_one(ctx, &rx_original_ctor, ctx->regexp_ctor);
+    JSProperty *pr;
+    JSObject *proto = JS_VALUE_GET_OBJ(ctx->class_proto[JS_CLASS_REGEXP]);
+    find_own_property(&pr, proto, JS_ATOM_exec);
+    rx_exec_slot = pr - proto->prop;
 }
 
 // A property that was replaced or deleted has other bits in its slot. Added ones change nothing here.
@@ -62,6 +67,17 @@ static JSObject *rx_pristine(JSContext *ctx, JSValueConst rx)
 {
     JSObject *p = rx_plain(ctx, rx);
     return p && rx_unchanged(&rx_original_proto, ctx->class_proto[JS_CLASS_REGEXP]) ? p : NULL;
+}
+
+// … as far as `exec` goes, which is all that `test` and the like ask for.
+static JSObject *rx_has_exec(JSContext *ctx, JSValueConst rx)
+{
+    JSObject *p = rx_plain(ctx, rx), *proto = JS_VALUE_GET_OBJ(ctx->class_proto[JS_CLASS_REGEXP]);
+    const RxOriginal *original = &rx_original_proto;
+    return p && original->props && proto->shape->prop_count >= original->count &&
+                   !memcmp(&proto->prop[rx_exec_slot], &original->props[rx_exec_slot], sizeof(JSProperty))
+               ? p
+               : NULL;
 }
 
 static int rx_flags(JSObject *p) { return lre_get_flags(str8(p->u.regexp.bytecode)); }
