@@ -205,7 +205,16 @@ fn source_dir(root: &Path) -> Result<PathBuf> {
 /// The patches of a file, in the order in which they are applied: a later one sees what an earlier one left.
 fn patches(file: &str) -> &'static [&'static [Patch]] {
     match file {
-        "quickjs.c" => &[QUICKJS, dispatch::DISPATCH, regexp::BUILTINS, shapes::SHAPES, interpreter::INTERPRETER, data::DATA, web::WEB, language::LANGUAGE],
+        "quickjs.c" => &[
+            QUICKJS,
+            dispatch::DISPATCH,
+            regexp::BUILTINS,
+            shapes::SHAPES,
+            interpreter::INTERPRETER,
+            data::DATA,
+            web::WEB,
+            language::LANGUAGE,
+        ],
         "libregexp.c" => &[regexp::MATCHER],
         _ => &[],
     }
