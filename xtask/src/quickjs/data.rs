@@ -135,7 +135,7 @@ pub(super) const DATA: &[Patch] = &[
     Patch {
         why: "… fractions, too",
         find: "    JSDTOATempMem dtoa_mem;\n    len_max = js_dtoa_max_len(d, radix, n_digits, flags);\n",
-        replace: "    JSDTOATempMem dtoa_mem;\n    if (radix == 10 && flags == JS_DTOA_FORMAT_FREE && (len = skep_short_double(static_buf, d)))\n        return js_new_string8_len(ctx, static_buf, len);\n    len_max = js_dtoa_max_len(d, radix, n_digits, flags);\n",
+        replace: "    JSDTOATempMem dtoa_mem;\n    if (radix == 10 && flags == JS_DTOA_FORMAT_FREE && ((len = skep_short_double(static_buf, d)) || (len = skep_power_of_two(static_buf, d))))\n        return js_new_string8_len(ctx, static_buf, len);\n    len_max = js_dtoa_max_len(d, radix, n_digits, flags);\n",
         count: 1,
     },
     Patch {
@@ -310,6 +310,24 @@ pub(super) const DATA: &[Patch] = &[
         why: "an array that is filled one by one starts with room",
         find: "    new_size = old_size + old_size/2;\n    if (new_size < old_size) {",
         replace: "    new_size = old_size ? old_size + old_size/2 + 3 : 0;\n    if (new_size < old_size) {",
+        count: 1,
+    },
+    Patch {
+        why: "short decimal texts become numbers without the long arithmetic",
+        find: "            const char *str;\n            const char *p;\n            size_t len;\n\n            str = JS_ToCStringLen(ctx, &len, val);\n            JS_FreeValue(ctx, val);\n            if (!str)\n                return JS_EXCEPTION;\n            p = str;\n            p += skip_spaces(p);\n            if ((p - str) == len) {",
+        replace: "            const char *str;\n            const char *p;\n            size_t len;\n            uint32_t end;\n\n            if (tag == JS_TAG_STRING && skep_decimal(JS_VALUE_GET_STRING(val), true, &ret, &end) && end == JS_VALUE_GET_STRING(val)->len) {\n                JS_FreeValue(ctx, val);\n                break;\n            }\n            str = JS_ToCStringLen(ctx, &len, val);\n            JS_FreeValue(ctx, val);\n            if (!str)\n                return JS_EXCEPTION;\n            p = str;\n            p += skip_spaces(p);\n            if ((p - str) == len) {",
+        count: 1,
+    },
+    Patch {
+        why: "… parseInt",
+        find: "    int flags;\n    int32_t radix;\n    JSValue ret;\n\n    str = JS_ToCString(ctx, argv[0]);",
+        replace: "    int flags;\n    int32_t radix;\n    JSValue ret;\n    uint32_t end;\n\n    if (JS_IsUndefined(argv[1]) || (JS_VALUE_GET_TAG(argv[1]) == JS_TAG_INT && JS_VALUE_GET_INT(argv[1]) == 10)) {\n        if (JS_VALUE_GET_TAG(argv[0]) == JS_TAG_INT)\n            return js_int32(JS_VALUE_GET_INT(argv[0]));\n        if (JS_VALUE_GET_TAG(argv[0]) == JS_TAG_STRING && skep_decimal(JS_VALUE_GET_STRING(argv[0]), false, &ret, &end))\n            return ret;\n    }\n    str = JS_ToCString(ctx, argv[0]);",
+        count: 1,
+    },
+    Patch {
+        why: "… parseFloat",
+        find: "    const char *str, *p;\n    JSValue ret;\n\n    str = JS_ToCString(ctx, argv[0]);\n    if (!str)\n        return JS_EXCEPTION;\n    p = str;\n    p += skip_spaces(p);\n    ret = js_atof(ctx, p, NULL, 10, 0);",
+        replace: "    const char *str, *p;\n    JSValue ret;\n    uint32_t end;\n\n    if (JS_VALUE_GET_TAG(argv[0]) == JS_TAG_STRING && skep_decimal(JS_VALUE_GET_STRING(argv[0]), true, &ret, &end))\n        return ret;\n    str = JS_ToCString(ctx, argv[0]);\n    if (!str)\n        return JS_EXCEPTION;\n    p = str;\n    p += skip_spaces(p);\n    ret = js_atof(ctx, p, NULL, 10, 0);",
         count: 1,
     },
 ];

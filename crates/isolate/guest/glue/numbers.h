@@ -98,6 +98,29 @@ static size_t skep_short_double(char *out, double d)
     return 0;
 }
 
+// A power of two that is written with an exponent: dtoa.c wants its digits within the narrower half of the interval of
+// texts that mean it (below a power of two doubles are twice as dense), and then gives 17 digits where 16 are enough.
+static size_t skep_power_of_two(char *out, double d)
+{
+    JSFloat64Union u = { .d = d };
+    if ((u.u64 & 0xfffffffffffffull) || !(fabs(d) < 1e-6 || fabs(d) >= 1e21) || d == 0)
+        return 0;
+    JSDTOATempMem memory;
+    for (int digits = 10; digits <= 16; digits++) {
+        size_t n = js_dtoa(out, d, 10, digits, JS_DTOA_FORMAT_FIXED | JS_DTOA_EXP_ENABLED, &memory);
+        out[n] = 0;
+        char *last = memchr(out, 'e', n);
+        if (!last--)
+            return 0;
+        if (*last != '0' && strtod(out, NULL) == d)
+            return n;
+        // The nearest text may lie on the narrow side; the next one is on the other.
+        if (*last < '9' && (++*last, strtod(out, NULL) == d))
+            return n;
+    }
+    return 0;
+}
+
 enum { SKEP_DOUBLE_TEXT_MAX = 128 };
 
 // The text of a finite double, as `String(d)` has it.
@@ -108,8 +131,50 @@ static size_t skep_dtoa(char *out, double d)
         return 1;
     }
     size_t n = skep_short_double(out, d);
-    if (n)
+    if (n || (n = skep_power_of_two(out, d)))
         return n;
     JSDTOATempMem memory;
     return js_dtoa(out, d, 10, 0, JS_DTOA_FORMAT_FREE, &memory);
+}
+
+// The number that begins a text as decimal digits, with a fraction if `fraction` says so: *end is behind it. False: not
+// for this short cut (none, too long, followed by an exponent, a prefix or a separator, or 16-bit text).
+static inline bool skep_decimal(JSString *p, bool fraction, JSValue *value, uint32_t *end)
+{
+    if (p->is_wide_char)
+        return false;
+    const uint8_t *s = str8(p);
+    uint32_t n = p->len, i = n && *s == '-', first = i, digits, c;
+    bool negative = i;
+    uint64_t m = 0;
+    int k = 0;
+    while (i < n && i - first < 17 && (c = s[i] - '0') <= 9) {
+        m = m * 10 + c;
+        i++;
+    }
+    digits = i - first;
+    if (!digits)
+        return false;
+    if (fraction && i + 1 < n && s[i] == '.' && (uint32_t)(s[i + 1] - '0') <= 9) {
+        uint32_t start = ++i;
+        while (i < n && i - start < 17 && (c = s[i] - '0') <= 9) {
+            m = m * 10 + c;
+            i++;
+        }
+        k = i - start;
+        digits += k;
+    }
+    if (digits > 15)
+        return false;
+    if (i < n && ((c = s[i] | 0x20) == 'e' || c == 'x' || c == 'o' || c == 'b' || s[i] == '_' || s[i] == '.' || c == 'n'))
+        return false;
+    *end = i;
+    if (!k && m <= INT32_MAX && !(negative && !m)) {
+        *value = js_int32(negative ? -(int32_t)m : (int32_t)m);
+        return true;
+    }
+    // Exact operands: the division rounds once.
+    double d = (double)m / skep_powers[k];
+    *value = js_number(negative ? -d : d);
+    return true;
 }
