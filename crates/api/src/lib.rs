@@ -13,6 +13,7 @@ mod key;
 mod node;
 mod openapi;
 mod route;
+mod secret;
 mod tail;
 mod worker;
 
@@ -22,5 +23,6 @@ pub use key::{Key, KeyList, NewKey, NewKeyToken, Scope};
 pub use node::NodeStatus;
 pub use openapi::{openapi, openapi_json};
 pub use route::{Method, Operation, ROUTES, Route};
+pub use secret::{PutSecret, Secret, SecretList};
 pub use tail::{TailEvent, Trigger};
 pub use worker::{Binding, Deploy, Deployed, Limits, ModuleSource, Rollback, TypedModule, Version, VersionList, Worker, WorkerList};

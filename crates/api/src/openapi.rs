@@ -97,6 +97,8 @@ fn components() -> utoipa::openapi::Components {
     with::<crate::NewKey>(&mut schemas);
     with::<crate::NewKeyToken>(&mut schemas);
     with::<crate::KeyList>(&mut schemas);
+    with::<crate::PutSecret>(&mut schemas);
+    with::<crate::SecretList>(&mut schemas);
     with::<crate::NodeStatus>(&mut schemas);
     with::<crate::ErrorBody>(&mut schemas);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("skep_<id>_<secret>").build();

@@ -47,6 +47,12 @@ pub enum Operation {
     Keys,
     /// Revoke a key.
     RevokeKey,
+    /// All secrets.
+    Secrets,
+    /// Set a secret.
+    PutSecret,
+    /// Delete a secret.
+    DeleteSecret,
 }
 
 /// One route.
@@ -103,4 +109,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::Get, "/v1/keys", Operation::Keys, "listKeys", "All API keys, without their secrets.", Some(Scope::Admin), None, (200, JSON, Some("KeyList"))),
     route(Method::Post, "/v1/keys", Operation::CreateKey, "createKey", "Makes an API key. The answer is the only place where its token ever appears.", Some(Scope::Admin), Some("NewKey"), (201, JSON, Some("NewKeyToken"))),
     route(Method::Delete, "/v1/keys/{id}", Operation::RevokeKey, "revokeKey", "Revokes a key, effective at once.", Some(Scope::Admin), None, (204, "", None)),
+    route(Method::Get, "/v1/secrets", Operation::Secrets, "listSecrets", "All secrets and the hosts that they are for, without their values.", Some(Scope::Read), None, (200, JSON, Some("SecretList"))),
+    route(Method::Put, "/v1/secrets/{name}", Operation::PutSecret, "putSecret", "Sets a secret. Workers hold placeholders of it; requests from now on carry the new value.", Some(Scope::Admin), Some("PutSecret"), (200, JSON, Some("Secret"))),
+    route(Method::Delete, "/v1/secrets/{name}", Operation::DeleteSecret, "deleteSecret", "Deletes a secret, effective at once.", Some(Scope::Admin), None, (204, "", None)),
 ];

@@ -82,9 +82,10 @@ pub enum Binding {
         /// The value.
         value: serde_json::Value,
     },
-    /// A secret's placeholder: the worker sees a stand-in text, never the secret.
+    /// A secret's placeholder: the worker sees a stand-in text, never the secret. In the headers of requests to the secret's hosts, the
+    /// node puts the secret in its place.
     Secret {
-        /// Name of the secret.
+        /// Name of a secret of the node (`PUT /v1/secrets/{name}`).
         name: String,
     },
     /// Bytes, seen as `ArrayBuffer`.
@@ -100,6 +101,10 @@ pub enum Binding {
         /// A named `WorkerEntrypoint`; the default export when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entrypoint: Option<String>,
+        /// What the callee finds in `ctx.props`: a JSON object of at most 16 KiB.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<Object>)]
+        props: Option<serde_json::Value>,
     },
     /// The Worker Loader.
     Loader {},

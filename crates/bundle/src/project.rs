@@ -33,6 +33,8 @@ pub enum ProjectBinding {
         worker: String,
         /// A named entrypoint.
         entrypoint: Option<String>,
+        /// What it finds in `ctx.props`.
+        props: Option<serde_json::Value>,
     },
     /// The Worker Loader.
     Loader,
@@ -76,6 +78,7 @@ struct Service {
     binding: String,
     service: String,
     entrypoint: Option<String>,
+    props: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,7 +129,7 @@ impl Project {
         };
         let mut bindings: BTreeMap<_, _> = wrangler.vars.into_iter().map(|(name, value)| (name, ProjectBinding::Value(value))).collect();
         for service in wrangler.services {
-            let binding = ProjectBinding::Service { worker: service.service, entrypoint: service.entrypoint };
+            let binding = ProjectBinding::Service { worker: service.service, entrypoint: service.entrypoint, props: service.props };
             bindings.insert(service.binding, binding);
         }
         bindings.extend(wrangler.worker_loaders.into_iter().map(|loader| (loader.binding, ProjectBinding::Loader)));

@@ -99,7 +99,7 @@ fn wrangler_files_are_understood() {
     assert_eq!(found.compatibility_date.as_deref(), Some("2026-01-01"));
     assert_eq!(found.bindings["A"], ProjectBinding::Value("text".into()));
     assert_eq!(found.bindings["LOADER"], ProjectBinding::Loader);
-    assert_eq!(found.bindings["S"], ProjectBinding::Service { worker: "other".to_owned(), entrypoint: None });
+    assert_eq!(found.bindings["S"], ProjectBinding::Service { worker: "other".to_owned(), entrypoint: None, props: None });
     assert!(found.entry.ends_with("app.ts"));
 
     let toml = project(&[("wrangler.toml", "name = 'x'\nmain = 'gone.js'")]);

@@ -9,6 +9,9 @@ use skep_isolate::{Limits, LimitsAsked};
 
 use crate::CodeConfig;
 
+/// Most bytes of the props of one service binding, as JSON: they go along with every call.
+const PROPS_BYTES_MAX: u64 = 16 << 10;
+
 /// Everything that makes a version behave as it does. Two versions with equal code are the same version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Code {
@@ -40,7 +43,7 @@ pub enum Binding {
         /// The value.
         value: serde_json::Value,
     },
-    /// A placeholder for a secret.
+    /// A placeholder for a secret of the node.
     Secret {
         /// The secret's name.
         name: String,
@@ -56,6 +59,9 @@ pub enum Binding {
         worker: WorkerName,
         /// A named entrypoint.
         entrypoint: Option<String>,
+        /// What the callee finds in `ctx.props`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        props: Option<serde_json::Value>,
     },
     /// The Worker Loader.
     Loader,
@@ -114,6 +120,12 @@ pub enum CodeError {
         /// How much is taken.
         most: u64,
     },
+    /// Props that no entrypoint could have.
+    #[error("the props of the binding {0:?} must be a JSON object")]
+    BadProps(String),
+    /// A secret that does not exist.
+    #[error("there is no secret {0:?} on this node")]
+    NoSecret(String),
     /// It does not compile.
     #[error(transparent)]
     Compile(#[from] CompileError),
@@ -147,6 +159,18 @@ impl Draft {
         })
     }
 
+    /// Checks that the secrets exist that it wants placeholders of: a misspelt name would be found out by a stranger's server.
+    pub(crate) fn check_secrets(&self, secrets: &crate::Secrets) -> Result<(), CodeError> {
+        for binding in self.bindings.values() {
+            if let Binding::Secret { name } = binding
+                && !secrets.has(name)
+            {
+                return Err(CodeError::NoSecret(name.chars().take(80).collect()));
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self, most: &CodeConfig, limits: &Limits) -> Result<(), CodeError> {
         check_limits(&self.limits)?;
         let main = self.modules.get(&self.main).ok_or_else(|| CodeError::NoMain(self.main.clone()))?;
@@ -161,6 +185,13 @@ impl Draft {
         };
         bound("a number of modules", self.modules.len(), most.modules_max as u64)?;
         bound("a code size", self.modules.values().map(DraftModule::size).sum(), limits.code_bytes)?;
+        for (name, binding) in &self.bindings {
+            let Binding::Service { props: Some(props), .. } = binding else { continue };
+            if !props.is_object() {
+                return Err(CodeError::BadProps(name.chars().take(80).collect()));
+            }
+            bound("a size of props", props.to_string().len(), PROPS_BYTES_MAX)?;
+        }
         let bindings = serde_json::to_vec(&self.bindings).map_or(usize::MAX, |bytes| bytes.len());
         bound("a size of bindings", bindings, most.bindings_bytes_max as u64)
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use skep_gateway::Egress;
 use skep_isolate::{EngineConfig, Limits};
 
 /// The node's settings.
@@ -94,16 +95,4 @@ impl Default for CodeConfig {
     fn default() -> Self {
         Self { modules_max: 1_000, bindings_bytes_max: 1 << 20, versions_max: 50, compile_children_max: 2, compile_fences_required: false }
     }
-}
-
-/// Where `fetch()` may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Egress {
-    /// Nowhere.
-    None,
-    /// Public addresses only: not this machine, not its network, not a cloud's metadata service. The default.
-    Public,
-    /// Anywhere. For development and for networks that are guarded otherwise.
-    Any,
 }

@@ -83,8 +83,9 @@ impl Node {
         let arrived = Instant::now();
         let args = serde_json::Value::Array(vec![snippet.input.clone()]).to_string();
         let log = Arc::new(Log::default());
-        let (result, report) = match draft(snippet).compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await
-        {
+        let draft = draft(snippet);
+        draft.check_secrets(&self.inner.secrets)?;
+        let (result, report) = match draft.compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await {
             Ok(code) => self.run(&code, args, Arc::clone(&log)).await,
             Err(CodeError::Compile(error)) => {
                 let exception = Exception { name: "SyntaxError".to_owned(), message: error.to_string(), stack: String::new() };

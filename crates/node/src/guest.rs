@@ -43,8 +43,14 @@ pub trait Guest: Send + Sync + 'static {
     fn alive(&self) -> bool;
 }
 
-/// Which of a worker's classes is called: a named `WorkerEntrypoint`, or the default export.
-pub type Entrypoint = Option<String>;
+/// Which of a worker's classes is called, and with which `ctx.props`.
+#[derive(Debug, Clone, Default)]
+pub struct Entrypoint {
+    /// A named `WorkerEntrypoint`; the default export when absent.
+    pub name: Option<String>,
+    /// `ctx.props` as JSON.
+    pub props: Option<Arc<str>>,
+}
 
 /// A response, and later the report.
 pub struct Served {

@@ -96,6 +96,6 @@ async fn failed(report: oneshot::Receiver<Report>, outcome: Outcome) -> Report {
     Report { outcome: outcome.clone(), ..awaited(report, outcome).await }
 }
 
-fn entry(name: Entrypoint) -> Entry {
-    Entry { name, ..Entry::default() }
+fn entry(Entrypoint { name, props }: Entrypoint) -> Entry {
+    Entry { name, props_json: props, ..Entry::default() }
 }

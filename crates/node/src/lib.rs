@@ -7,29 +7,27 @@
 
 #![warn(missing_docs)]
 
-pub mod body;
 mod code;
 mod config;
-mod egress;
 mod execute;
 mod guest;
-mod header;
 mod isolates;
 mod metrics;
 mod node;
 mod pool;
+mod secrets;
 mod snippet;
 mod store;
 mod tail;
-pub mod websocket;
 mod workers;
 
 pub use code::{Binding, Code, CodeError, Draft, DraftModule};
-pub use config::{CodeConfig, Config, Egress, PoolConfig};
+pub use config::{CodeConfig, Config, PoolConfig};
 pub use execute::{Executed, Line, Snippet};
 pub use guest::{Entrypoint, Guest, Runtime, Served};
-pub use header::header_text;
 pub use node::{DeployError, InFlight, Node, OpenError, Status};
+pub use secrets::{SecretRow, Secrets, SecretsError};
+pub use skep_gateway::{Egress, body, header_text, websocket};
 pub use skep_isolate::{Body, BodyError, BodyStream, Exception, LimitsAsked, Meter, Outcome, Report, Request, Response, Socket, Worker};
 pub use store::{Deployment, Store, StoreError, VersionRow};
 pub use tail::{Event, Tail};

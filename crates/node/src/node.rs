@@ -14,13 +14,13 @@ use std::{
 
 use skep_access::{KeyError, Keys, NewKey, Scope};
 use skep_bundle::{Compiler, CompilerConfig};
+use skep_gateway::Outbound;
 use skep_id::{RequestId, VersionId, WorkerName};
-use skep_isolate::{Outcome, Request, Response, Target};
+use skep_isolate::{Outcome, Request, Response};
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::{
-    CodeError, Config, Deployment, Draft, Egress, Entrypoint, Event, Runtime, Store, StoreError, VersionRow,
-    egress::Outbound,
+    CodeError, Config, Deployment, Draft, Egress, Entrypoint, Event, Runtime, Secrets, SecretsError, Store, StoreError, VersionRow,
     isolates::Isolates,
     metrics::Metrics,
     workers::{DispatchError, Parts, Workers},
@@ -50,6 +50,9 @@ pub enum OpenError {
     /// The engine does not start.
     #[error("the isolate engine does not start")]
     Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The secrets cannot be read.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// TLS for outgoing connections cannot be set up.
     #[error("outgoing TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -99,6 +102,7 @@ pub(crate) struct Inner {
     pub executing: Semaphore,
     store: Arc<Store>,
     keys: Arc<Keys>,
+    pub secrets: Arc<Secrets>,
     /// Deploys of one node take turns from storing to switching, so that what answers is what is stored.
     switching: tokio::sync::Mutex<()>,
     in_flight: AtomicU64,
@@ -149,8 +153,9 @@ impl Node {
         });
         let outbound = match config.egress {
             Egress::None => None,
-            policy => Some(Arc::new(Outbound::new(policy)?) as Arc<dyn Target>),
+            policy => Some(Outbound::new(policy)?),
         };
+        let secrets = Arc::new(Secrets::open(&config.data.join("secrets.sqlite"))?);
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new());
         let workers = Workers::open(Parts {
@@ -160,6 +165,7 @@ impl Node {
             compiler: compiler.clone(),
             metrics: Arc::clone(&metrics),
             outbound,
+            secrets: Arc::clone(&secrets),
         })?;
         let inner = Inner {
             executing: Semaphore::new(config.pool.executes_max),
@@ -170,6 +176,7 @@ impl Node {
             metrics,
             store,
             keys,
+            secrets,
             switching: tokio::sync::Mutex::default(),
             in_flight: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -189,6 +196,12 @@ impl Node {
     #[must_use]
     pub fn keys(&self) -> &Arc<Keys> {
         &self.inner.keys
+    }
+
+    /// The secrets.
+    #[must_use]
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.inner.secrets
     }
 
     /// Hash of the image that isolates start from.
@@ -225,6 +238,7 @@ impl Node {
         by: String,
         message: Option<String>,
     ) -> Result<(VersionRow, bool), DeployError> {
+        draft.check_secrets(&self.inner.secrets)?;
         let code = draft.compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await?;
         let rehearsed = self.inner.workers.rehearse(name, &code).await.map_err(DeployError::Startup)?;
         let deployment = Deployment { by, message, at: crate::now_ms(), keep: self.inner.config.code.versions_max };

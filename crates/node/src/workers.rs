@@ -11,14 +11,15 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use skep_bundle::{Compiler, Kind, Language};
+use skep_gateway::{Outbound, Placeholders, Vault};
 use skep_id::{RequestId, WorkerName};
 use skep_isolate::{
-    Binding as Bound, CallError, Code as IsolateCode, Limits, Meter, Module, ModuleKind, Observer, Outcome, Report, Request, Response,
-    RpcMessage, Target, Transform, Worker,
+    Binding as Bound, CallError, Code as IsolateCode, Exception, Limits, Meter, Module, ModuleKind, Observer, Outcome, Report, Request,
+    Response, RpcMessage, Target, Transform, Worker,
 };
 
 use crate::{
-    Binding, Code, Config, Entrypoint, Guest, Runtime, Served, VersionRow,
+    Binding, Code, Config, Entrypoint, Guest, Runtime, Secrets, Served, VersionRow,
     metrics::Metrics,
     pool::{Lease, Pick, Pool, Slots},
     store::{Store, StoreError},
@@ -70,7 +71,8 @@ pub(crate) struct Parts {
     pub compiler: Compiler,
     pub metrics: Arc<Metrics>,
     /// Where `fetch()` goes; `None` refuses it.
-    pub outbound: Option<Arc<dyn Target>>,
+    pub outbound: Option<Outbound>,
+    pub secrets: Arc<Secrets>,
 }
 
 /// All deployed workers of a node.
@@ -238,13 +240,23 @@ impl Workers {
     /// The same for code that is not deployed.
     pub fn isolate_worker(&self, code: &Code, observer: Arc<dyn Observer>) -> Worker {
         let limits = self.parts.config.limits.lowered(&code.limits);
-        let bound = |(key, binding): (&String, &Binding)| Some((key.clone(), self.bind(binding, limits)?));
-        let bindings = code.bindings.iter().filter_map(bound).collect();
+        let mut placeholders = Placeholders::of(Arc::clone(&self.parts.secrets) as Arc<dyn Vault>);
+        let mut bound = |(key, binding): (&String, &Binding)| Some((key.clone(), self.bind(binding, limits, &mut placeholders)?));
+        let bindings = code.bindings.iter().filter_map(&mut bound).collect();
+        let placeholders = (!placeholders.is_empty()).then(|| Arc::new(placeholders));
+        let observer = match &placeholders {
+            Some(placeholders) => Arc::new(Hiding { next: observer, placeholders: Arc::clone(placeholders) }),
+            None => observer,
+        };
+        let outbound = self.parts.outbound.as_ref().filter(|_| code.network).map(|outbound| match placeholders {
+            Some(placeholders) => Arc::new(outbound.with(placeholders)) as Arc<dyn Target>,
+            None => Arc::new(outbound.clone()),
+        });
         Worker {
             code: Arc::new(isolate_code(code)),
             bindings,
             limits,
-            outbound: self.parts.outbound.clone().filter(|_| code.network),
+            outbound,
             observer,
             tails: skep_isolate::Tails::default(),
             evictable: true,
@@ -252,16 +264,21 @@ impl Workers {
         }
     }
 
-    fn bind(&self, binding: &Binding, limits: Limits) -> Option<Bound> {
+    fn bind(&self, binding: &Binding, limits: Limits, placeholders: &mut Placeholders) -> Option<Bound> {
         Some(match binding {
             Binding::Text { value } => Bound::Text(value.clone()),
             Binding::Json { value } => Bound::Json(value.to_string()),
-            Binding::Secret { name } => Bound::Secret(name.clone()),
+            Binding::Secret { name } => {
+                let mut random = [0; 20];
+                // Without randomness there is no placeholder that nobody can guess, so there is none.
+                getrandom::fill(&mut random).ok()?;
+                Bound::Secret(placeholders.add(name, random))
+            }
             Binding::Data { bytes } => Bound::Data(Bytes::copy_from_slice(bytes)),
-            Binding::Service { worker, entrypoint } => Bound::Service(Arc::new(Service {
+            Binding::Service { worker, entrypoint, props } => Bound::Service(Arc::new(Service {
                 workers: Weak::clone(&self.own),
                 worker: worker.clone(),
-                entrypoint: entrypoint.clone(),
+                entrypoint: Entrypoint { name: entrypoint.clone(), props: props.as_ref().map(|props| props.to_string().into()) },
             })),
             // One for all isolates of a version, and a new one for the next: what was loaded on behalf of old code is not
             // found by new code.
@@ -277,6 +294,28 @@ impl Workers {
 pub(crate) struct Rehearsed {
     worker: Arc<Worker>,
     guest: Arc<dyn Guest>,
+}
+
+/// Passes on what an isolate says, with placeholders in place of secrets that came back to it.
+struct Hiding {
+    next: Arc<dyn Observer>,
+    placeholders: Arc<Placeholders>,
+}
+
+impl Observer for Hiding {
+    fn log(&self, call: Option<&str>, level: &str, text: &str) {
+        self.next.log(call, level, &self.placeholders.hide(text));
+    }
+
+    fn exception(&self, call: Option<&str>, exception: &Exception) {
+        let hide = |text: &String| self.placeholders.hide(text).into_owned();
+        let Exception { name, message, stack } = exception;
+        self.next.exception(call, &Exception { name: hide(name), message: hide(message), stack: hide(stack) });
+    }
+
+    fn finished(&self, event: &str, report: &Report) {
+        self.next.finished(event, report);
+    }
 }
 
 /// What a request was, for its last event. Dropped before its end, it was cancelled by its client.

@@ -18,7 +18,7 @@ use crate::{
     auth::{Guard, check},
     execute, keys,
     reply::Failure,
-    status, tail, workers,
+    secrets, status, tail, workers,
 };
 
 /// What control routes work with.
@@ -92,6 +92,9 @@ fn operation(operation: Operation, filter: MethodFilter) -> MethodRouter<Control
         Operation::CreateKey => on(filter, keys::create),
         Operation::Keys => on(filter, keys::list),
         Operation::RevokeKey => on(filter, keys::revoke),
+        Operation::Secrets => on(filter, secrets::list),
+        Operation::PutSecret => on(filter, secrets::put),
+        Operation::DeleteSecret => on(filter, secrets::delete),
     }
 }
 

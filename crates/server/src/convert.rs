@@ -100,7 +100,7 @@ fn binding_in(name: &str, binding: api::Binding) -> Result<node::Binding, Failur
         api::Binding::Json { value } => node::Binding::Json { value },
         api::Binding::Secret { name } => node::Binding::Secret { name },
         api::Binding::Data { base64 } => node::Binding::Data { bytes: bytes_in(name, &base64)? },
-        api::Binding::Service { worker, entrypoint } => node::Binding::Service { worker, entrypoint },
+        api::Binding::Service { worker, entrypoint, props } => node::Binding::Service { worker, entrypoint, props },
         api::Binding::Loader {} => node::Binding::Loader,
     })
 }

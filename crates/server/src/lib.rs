@@ -16,6 +16,7 @@ mod execute;
 mod keys;
 mod listen;
 mod reply;
+mod secrets;
 mod status;
 mod tail;
 mod upgrade;

@@ -76,7 +76,11 @@ impl From<CodeError> for Failure {
             CodeError::Compile(_) => ErrorCode::BadCode,
             _ => ErrorCode::Invalid,
         };
-        Self::new(code, error.to_string(), "")
+        let hint = match &error {
+            CodeError::NoSecret(name) => format!("`skep secret set {name} --host …` makes it; `skep secret ls` shows what there is."),
+            _ => String::new(),
+        };
+        Self::new(code, error.to_string(), hint)
     }
 }
 

@@ -43,9 +43,15 @@ pub struct Settings {
     /// A JSON value in `env`.
     #[arg(long = "json-binding", value_name = "NAME=JSON")]
     json_bindings: Vec<String>,
-    /// Another worker in `env`.
-    #[arg(long = "service", value_name = "NAME=WORKER")]
+    /// Another worker in `env`; with #CLASS one of its named entrypoints.
+    #[arg(long = "service", value_name = "NAME=WORKER[#CLASS]")]
     services: Vec<String>,
+    /// What the worker behind the service NAME finds in `ctx.props`: a JSON object.
+    #[arg(long = "service-props", value_name = "NAME=JSON")]
+    service_props: Vec<String>,
+    /// The placeholder of a secret in `env` (see `skep secret`).
+    #[arg(long = "secret", value_name = "NAME=SECRET")]
+    secrets: Vec<String>,
     /// A limit: cpu_ms, wall_ms, memory_mb, subrequests or output_bytes.
     #[arg(long = "limit", value_name = "NAME=NUMBER")]
     limits: Vec<String>,
@@ -64,10 +70,28 @@ impl Settings {
             bindings.insert(name.to_owned(), Binding::Json { value });
         }
         for given in &self.services {
-            let (name, worker) = pair(given)?;
-            bindings.insert(name.to_owned(), service(worker, None)?);
+            let (name, target) = pair(given)?;
+            let (worker, class) = target.split_once('#').map_or((target, None), |(worker, class)| (worker, Some(class.to_owned())));
+            bindings.insert(name.to_owned(), service(worker, class, None)?);
+        }
+        for given in &self.secrets {
+            let (name, secret) = pair(given)?;
+            bindings.insert(name.to_owned(), Binding::Secret { name: secret.to_owned() });
         }
         Ok(bindings)
+    }
+
+    /// Adds `--service-props` to the services among the bindings, those of the folder's own description included.
+    pub fn add_props(&self, bindings: &mut BTreeMap<String, Binding>) -> Result<(), Failure> {
+        for given in &self.service_props {
+            let (name, value) = pair(given)?;
+            let value = serde_json::from_str(value).map_err(|error| Failure::wrong(format!("{given:?} is not JSON: {error}"), ""))?;
+            match bindings.get_mut(name) {
+                Some(Binding::Service { props, .. }) => *props = Some(value),
+                _ => return Err(Failure::wrong(format!("there is no service {name} to give props to"), "Give --service NAME=WORKER too.")),
+            }
+        }
+        Ok(())
     }
 
     pub fn limits(&self) -> Result<Limits, Failure> {
@@ -86,9 +110,9 @@ fn pair(given: &str) -> Result<(&str, &str), Failure> {
     parts.ok_or_else(|| Failure::wrong(format!("{given:?} is not of the form NAME=VALUE"), ""))
 }
 
-fn service(worker: &str, entrypoint: Option<String>) -> Result<Binding, Failure> {
+fn service(worker: &str, entrypoint: Option<String>, props: Option<serde_json::Value>) -> Result<Binding, Failure> {
     let worker = worker.parse().map_err(|error: skep_id::ParseError| Failure::wrong(error.to_string(), ""))?;
-    Ok(Binding::Service { worker, entrypoint })
+    Ok(Binding::Service { worker, entrypoint, props })
 }
 
 impl Deploy {
@@ -136,6 +160,7 @@ impl Deploy {
             bindings.insert(name.clone(), project_binding(binding)?);
         }
         bindings.extend(self.settings.bindings()?);
+        self.settings.add_props(&mut bindings)?;
         let (mut modules, mut source_maps) = (BTreeMap::new(), BTreeMap::new());
         for (name, mut module) in bundled.modules {
             if let Some(map) = module.source_map.take() {
@@ -160,7 +185,7 @@ fn project_binding(binding: &ProjectBinding) -> Result<Binding, Failure> {
     Ok(match binding {
         ProjectBinding::Value(serde_json::Value::String(text)) => Binding::Text { value: text.clone() },
         ProjectBinding::Value(value) => Binding::Json { value: value.clone() },
-        ProjectBinding::Service { worker, entrypoint } => service(worker, entrypoint.clone())?,
+        ProjectBinding::Service { worker, entrypoint, props } => service(worker, entrypoint.clone(), props.clone())?,
         ProjectBinding::Loader => Binding::Loader {},
     })
 }

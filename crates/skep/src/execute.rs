@@ -39,11 +39,13 @@ impl Execute {
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         let (code, guess) = self.source()?;
         let input = serde_json::from_str(&self.input).map_err(|error| Failure::wrong(format!("--input is not JSON: {error}"), ""))?;
+        let mut bindings = self.settings.bindings()?;
+        self.settings.add_props(&mut bindings)?;
         let body = skep_api::Execute {
             code,
             language: self.language.clone().unwrap_or(guess),
             input,
-            bindings: self.settings.bindings()?,
+            bindings,
             limits: self.settings.limits()?,
             network: self.network,
             ..skep_api::Execute::default()

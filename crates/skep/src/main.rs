@@ -12,6 +12,7 @@ mod failure;
 mod key;
 mod openapi;
 mod output;
+mod secret;
 mod tail;
 mod up;
 mod version;
@@ -75,6 +76,8 @@ enum Command {
     Execute(execute::Execute),
     /// Make, list and revoke API keys.
     Key(key::Key),
+    /// Set, list and delete secrets that workers use without seeing them.
+    Secret(secret::Secret),
     /// Look for what would keep a node from running well.
     Doctor,
     /// Print the OpenAPI document.
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Tail(command) => command.run(global),
         Command::Execute(command) => command.run(global),
         Command::Key(command) => command.run(global),
+        Command::Secret(command) => command.run(global),
         Command::Doctor => doctor::run(global),
         Command::Openapi => openapi::run(),
         Command::Version => version::run(global),

@@ -152,3 +152,35 @@ fn a_kill_during_deploys_leaves_a_whole_version() {
     }
     assert!(acknowledged > 0, "nothing was ever deployed");
 }
+
+#[test]
+fn secrets_and_props_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let up = Up::start(&data);
+    let value = folder.path().join("value");
+    fs::write(&value, "hunter2-hunter2\n").unwrap();
+    let set = skep(&data, &["secret", "set", "KEY", "--host", "api.example.com", "--file", value.to_str().unwrap()]);
+    assert!(set.status.success() && text(&set).contains("api.example.com"), "{}", text(&set));
+    let list = skep(&data, &["--json", "secret", "ls"]);
+    assert!(text(&list).contains("KEY") && !text(&list).contains("hunter2"), "{}", text(&list));
+    let callee = folder.path().join("callee.js");
+    fs::write(&callee, "import { WorkerEntrypoint } from 'cloudflare:workers'; export class Who extends WorkerEntrypoint { who() { return this.ctx.props.who; } } export default {};").unwrap();
+    let caller = folder.path().join("caller.ts");
+    fs::write(
+        &caller,
+        "export default { async fetch(request, env) { return new Response(`${await env.S.who()} ${env.K.slice(0, 12)}`); } };",
+    )
+    .unwrap();
+    assert!(skep(&data, &["deploy", callee.to_str().unwrap()]).status.success());
+    let settings = ["--service", "S=callee#Who", "--service-props", "S={\"who\":\"me\"}", "--secret", "K=KEY"];
+    let done = skep(&data, &[&["deploy", caller.to_str().unwrap()][..], &settings].concat());
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(up.call("/w/caller/"), "me skep-secret-");
+    let wrong = skep(&data, &["deploy", caller.to_str().unwrap(), "--service-props", "S={}"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong));
+    let missing = skep(&data, &["deploy", caller.to_str().unwrap(), "--secret", "K=NONE"]);
+    assert!(!missing.status.success() && text(&missing).contains("skep secret set"), "{}", text(&missing));
+    assert!(skep(&data, &["secret", "rm", "KEY"]).status.success());
+    assert_eq!(skep(&data, &["secret", "rm", "KEY"]).status.code(), Some(4));
+}
