@@ -2,6 +2,7 @@
 
 PORT ?= 7117
 SUITE ?= isolates
+CARGO_DENY = 0.20.2
 ZIG_PIP = crates/isolate/guest/requirements.txt
 
 .PHONY: up build setup image test lint licences conformance bench soak fuzz clean
@@ -31,13 +32,19 @@ test: build lint ## everything that CI runs
 	cargo test --release --locked --workspace
 	cd conformance && npm install --no-audit --no-fund && node run.mjs
 
-lint: image ## formatting, clippy, types
+lint: image licences ## formatting, clippy, types, licences
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cd crates/isolate/guest && npx tsc --noEmit
 
-licences: ## licences and advisories of every dependency
-	cargo deny --locked check licenses bans sources
+licences: target/tools/bin/cargo-deny ## licences and sources of every dependency
+	target/tools/bin/cargo-deny --locked check licenses bans sources
+
+# Compiled once, with little optimisation: it runs for two seconds.
+target/tools/bin/cargo-deny:
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		cargo install cargo-deny --locked --version $(CARGO_DENY) --root target/tools --target-dir target/tools/build
+	rm -rf target/tools/build
 
 bench: build ## make bench SUITE=isolates
 	cd bench && npm install --no-audit --no-fund && node run.mjs $(SUITE)
