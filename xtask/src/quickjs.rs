@@ -14,6 +14,7 @@ mod interpreter;
 mod language;
 mod regexp;
 mod shapes;
+mod stack;
 mod web;
 
 struct Patch {
@@ -214,6 +215,7 @@ fn patches(file: &str) -> &'static [&'static [Patch]] {
             data::DATA,
             web::WEB,
             language::LANGUAGE,
+            stack::STACK,
         ],
         "libregexp.c" => &[regexp::MATCHER],
         _ => &[],

@@ -123,7 +123,7 @@ async fn memory_held_by_the_host() {
          await scheduler.wait(1); return new Response(refused ?? 'all of them')";
     let limits = |memory_mb| Limits { memory_mb, ..tight() };
     assert_eq!(ran_under(limits(48), body).await.answer.as_deref(), Ok("all of them"));
-    assert_eq!(ran_under(limits(16), body).await.answer.as_deref(), Ok("RangeError"));
+    assert_eq!(ran_under(limits(20), body).await.answer.as_deref(), Ok("RangeError"));
 }
 
 #[tokio::test]
