@@ -15,6 +15,7 @@ mod language;
 mod regexp;
 mod shapes;
 mod stack;
+mod wasm;
 mod web;
 
 struct Patch {
@@ -214,6 +215,7 @@ fn patches(file: &str) -> &'static [&'static [Patch]] {
             interpreter::INTERPRETER,
             data::DATA,
             web::WEB,
+            wasm::WASM,
             language::LANGUAGE,
             stack::STACK,
         ],

@@ -89,16 +89,17 @@ impl Compiler {
     /// # Errors
     /// When the text does not parse, or the child did not survive it.
     pub async fn strip(&self, name: &str, source: &str, language: Language) -> Result<Stripped, CompileError> {
-        let payload = self.ask(name, strip_question(name, source, language)).await?;
+        let payload = self.ask(name, strip_question(name, source, language), true).await?;
         strip_answer(&payload).ok_or_else(|| CompileError::Died(name.to_owned()))
     }
 
-    /// Compiles a Wasm module in a child, by the handler that the child was given.
+    /// Compiles a Wasm module in a child, by the handler that the child was given. The child ends with it: what is compiled for
+    /// one worker becomes code, and nothing that another's module did to the compiler may be in it.
     ///
     /// # Errors
     /// When the module is not valid, or the child did not survive it.
     pub async fn wasm(&self, name: &str, module: &[u8]) -> Result<Vec<u8>, CompileError> {
-        self.ask(name, wasm_question(module)).await
+        self.ask(name, wasm_question(module), false).await
     }
 
     /// The fences around a child, as a fresh one reports them.
@@ -109,12 +110,12 @@ impl Compiler {
         self.start()?.fences(self.inner.config.timeout).await
     }
 
-    async fn ask(&self, name: &str, question: Vec<u8>) -> Result<Vec<u8>, CompileError> {
+    async fn ask(&self, name: &str, question: Vec<u8>, shared: bool) -> Result<Vec<u8>, CompileError> {
         if question.len() > QUESTION_BYTES_MAX as usize {
             return Err(CompileError::TooLarge(name.to_owned()));
         }
         let _turn = self.inner.turns.acquire().await.map_err(|error| CompileError::NoChild(error.to_string()))?;
-        let idle = self.idle();
+        let idle = if shared { self.idle() } else { None };
         let mut child = match idle {
             Some(child) => child,
             None => self.fenced().await?,
@@ -124,7 +125,7 @@ impl Compiler {
             .await
             .map_err(|_| CompileError::TimedOut(name.to_owned(), timeout))?
             .map_err(|_| CompileError::Died(name.to_owned()))?;
-        if child.asked < QUESTIONS_MAX {
+        if shared && child.asked < QUESTIONS_MAX {
             self.inner.idle.lock().push(child);
         }
         if status == 0 { Ok(payload) } else { Err(CompileError::Code(String::from_utf8_lossy(&payload).into_owned())) }

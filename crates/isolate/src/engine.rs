@@ -12,6 +12,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::cpu;
 use crate::isolate::Evictable;
+use crate::wasm::{Compile, Places, Wasm};
 
 /// Length of a time slice. A turn that is still running after its first slices moves to the threads for long turns.
 const TICK: Duration = Duration::from_millis(1);
@@ -69,6 +70,7 @@ struct Inner {
     long_turns: Option<tokio::runtime::Runtime>,
     /// Places for blocking work.
     blocking: Arc<Semaphore>,
+    wasm: Wasm,
     stop_clock: Arc<AtomicBool>,
 }
 
@@ -94,37 +96,65 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// How much of the engine is for Wasm of workers, beyond the isolates themselves.
+struct WasmShares {
+    instances: u32,
+    memories: u32,
+    stacks: u32,
+    heaps: u32,
+}
+
+impl WasmShares {
+    fn of(config: &EngineConfig) -> Self {
+        let isolates = config.isolates_max;
+        Self { instances: isolates / 4 + 128, memories: isolates / 8 + 32, stacks: isolates / 8 + 128, heaps: isolates / 64 + 16 }
+    }
+}
+
 fn wasmtime_config(config: &EngineConfig) -> Config {
     let memory_bytes = (config.memory_mb_max as usize) << 20;
     let mut pool = PoolingAllocationConfig::default();
-    // The slots beyond the isolates hold instances of the workers' own Wasm modules.
-    let instances = config.isolates_max + config.isolates_max / 64 + 32;
-    pool.total_core_instances(instances)
-        .total_memories(instances)
-        .total_tables(instances)
-        // A store keeps its native stack between turns, so there is one for each.
-        .total_stacks(instances)
+    let (isolates, shares) = (config.isolates_max, WasmShares::of(config));
+    pool.total_core_instances(isolates + shares.instances + 1)
+        // Heaps of references are memories to the pool; memories of the workers' own modules are not in it.
+        .total_memories(isolates + shares.heaps + 1)
+        .total_gc_heaps(shares.heaps)
+        .total_tables(isolates + shares.instances + 1)
+        // A store keeps its native stack between turns, so there is one for each, and one for each call into Wasm and back.
+        .total_stacks(isolates + shares.stacks + 1)
         .max_memory_size(memory_bytes)
         .max_memories_per_module(1)
         .max_tables_per_module(4)
-        .table_elements(20_000)
-        .max_core_instance_size(1 << 16)
+        .table_elements(100_000)
+        .max_core_instance_size(4 << 20)
         // The shared pages of warm slots would have to be compared and reset one by one; unmapping is what makes a
         // freed slot read as zero for the next tenant.
         .linear_memory_keep_resident(0)
         .table_keep_resident(0)
         .async_stack_keep_resident(64 << 10)
         .max_unused_warm_slots(64);
+    let mut wasmtime = compile_config();
+    wasmtime.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    wasmtime
+}
+
+/// What compiled code depends on: the same for this engine and for the process that compiles workers' modules.
+pub(crate) fn compile_config() -> Config {
     let mut wasmtime = Config::new();
     wasmtime
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .memory_init_cow(true)
         .memory_reservation(SLOT_BYTES)
         .memory_guard_size(64 << 10)
         .epoch_interruption(true)
         .async_stack_size(TURN_STACK_BYTES)
         .max_wasm_stack(TURN_STACK_BYTES - (256 << 10))
-        .wasm_backtrace_max_frames(None);
+        .wasm_backtrace_max_frames(None)
+        // What workers' modules cannot have: their memories are shared with the guest one by one, and each has 4 GiB.
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
+        .wasm_function_references(false)
+        .wasm_gc(false)
+        .wasm_exceptions(false);
     wasmtime
 }
 
@@ -149,13 +179,31 @@ impl Engine {
         start_clock(wasmtime.weak(), stop_clock.clone()).map_err(EngineError::Threads)?;
         let live = Arc::new(Semaphore::new(config.isolates_max as usize));
         let blocking = Arc::new(Semaphore::new(threads));
-        let inner = Inner { wasmtime, config, live, evictable: Mutex::default(), long_turns: Some(long_turns), blocking, stop_clock };
+        let shares = WasmShares::of(&config);
+        let places = |n: u32| Arc::new(Semaphore::new(n as usize));
+        let wasm = Wasm::new(Places {
+            stacks: places(shares.stacks),
+            instances: places(shares.instances),
+            memories: places(shares.memories),
+            heaps: places(shares.heaps),
+        });
+        let inner = Inner { wasmtime, config, live, evictable: Mutex::default(), long_turns: Some(long_turns), blocking, wasm, stop_clock };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The Wasmtime engine.
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner.wasmtime
+    }
+
+    /// Wasm of workers.
+    pub(crate) fn wasm(&self) -> &Wasm {
+        &self.inner.wasm
+    }
+
+    /// Says who compiles the Wasm modules of workers; until then they are refused.
+    pub fn set_compiler(&self, compile: Arc<dyn Compile>) {
+        self.inner.wasm.set_compiler(compile);
     }
 
     /// The settings in force.

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use wasmtime::{InstancePre, Linker, Module, Store};
@@ -150,7 +151,8 @@ impl Image {
 fn pristine(engine: &Engine, pre: &InstancePre<State>) -> wasmtime::Result<Vec<u8>> {
     let mut store = Store::new(engine.wasmtime(), State::unused());
     store.set_epoch_deadline(1 << 30);
-    let instance = pre.instantiate(&mut store)?;
+    // It has no start function that could wait.
+    let instance = pre.instantiate_async(&mut store).now_or_never().ok_or_else(|| wasmtime::Error::msg("the image waits"))??;
     let memory = instance.get_memory(&mut store, "memory");
     memory.map(|m| m.data(&store).to_vec()).ok_or_else(|| wasmtime::Error::msg("the image exports no memory"))
 }

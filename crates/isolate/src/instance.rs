@@ -16,12 +16,13 @@ use crate::ops;
 use crate::random;
 use crate::resources::Resources;
 use crate::snapshot::Delta;
+use crate::wasm::{self, ELEMENT_BYTES, ELEMENTS_MAX, Guest, Live};
 use crate::wire::{self, Wire, WireOut};
 use crate::worker::Worker;
 
 /// Where host and guest meet in the guest's memory (`mailbox` in guest.c): offsets from its address, in bytes.
 /// Everything there is the guest's to forge: what is read is a claim about itself and is checked before it is followed.
-struct Mailbox;
+pub(crate) struct Mailbox;
 
 impl Mailbox {
     /// A message of up to this size may be written at the start without asking for memory first.
@@ -34,6 +35,8 @@ impl Mailbox {
     const COUNTDOWN: usize = Self::OPERATIONS + 8;
     /// Where the countdown starts (`u32`).
     const INTERVAL: usize = Self::COUNTDOWN + 4;
+    /// Not zero: a Wasm memory has grown, and buffers of it are out of date (`u32`).
+    pub(crate) const GROWN: usize = Self::INTERVAL + 4;
 }
 
 /// Private pages above which an instance is dropped instead of cleaned: a tenant that used much would leave that much
@@ -118,6 +121,8 @@ pub(crate) struct State {
     memory_exceeded: bool,
     answer: Vec<u8>,
     cpu: Arc<Cpu>,
+    /// The worker's own Wasm.
+    pub(crate) wasm: Live,
 }
 
 impl State {
@@ -140,6 +145,7 @@ impl State {
             memory_exceeded: false,
             answer: Vec::new(),
             cpu: Arc::default(),
+            wasm: Live::default(),
         }
     }
 
@@ -156,6 +162,20 @@ impl State {
         }
         self.memory_peak = self.memory_peak.max(wanted);
         true
+    }
+
+    /// Counts `n` bytes that live as long as the isolate; `false` when there is no room.
+    pub(crate) fn charge(&mut self, n: usize) -> bool {
+        let room = self.room(n);
+        if room {
+            self.memory += n;
+        }
+        room
+    }
+
+    /// The memory limit, in bytes.
+    pub(crate) fn memory_limit(&self) -> usize {
+        self.memory_max
     }
 
     /// Takes up an effect of `bytes`; `false` when there are too many of them, or no room for it.
@@ -204,7 +224,16 @@ impl State {
 
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if self.wasm.placing {
+            // Address space for pages that are counted already.
+            return Ok(true);
+        }
         let more = desired.saturating_sub(current);
+        if self.wasm.inside {
+            // Wasm that asks for too much is told so, as the standard has it.
+            self.wasm.grown = true;
+            return Ok(self.charge(more));
+        }
         if !self.room(more) {
             self.memory_exceeded = true;
             return Err(wasmtime::Error::msg("memory limit"));
@@ -213,19 +242,24 @@ impl ResourceLimiter for State {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if self.wasm.inside {
+            return Ok(desired <= ELEMENTS_MAX && self.charge(desired.saturating_sub(current) * ELEMENT_BYTES));
+        }
         Ok(desired <= 20_000)
     }
 }
 
-fn memory_of(caller: &mut Caller<'_, State>) -> wasmtime::Result<Memory> {
+/// The guest's memory, when the guest calls.
+pub(crate) fn memory_of(caller: &mut Caller<'_, State>) -> wasmtime::Result<Memory> {
     caller.get_export("memory").and_then(|e| e.into_memory()).ok_or_else(|| wasmtime::Error::msg("the image exports no memory"))
 }
 
-/// Defines the two imports of the image.
+/// Defines the imports of the image.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.func_wrap("skep", "call", host_call)?;
     linker.func_wrap("skep", "take", host_take)?;
+    wasm::link(linker)?;
     // The C library refers to standard streams, which an isolate does not have.
     linker.func_wrap(WASI, "fd_close", |_: i32| WASI_NO_SUCH_CALL)?;
     linker.func_wrap(WASI, "fd_fdstat_get", |_: i32, _: i32| WASI_NO_SUCH_CALL)?;
@@ -251,6 +285,12 @@ fn host_call(mut caller: Caller<'_, State>, op: u32, op_len: u32, args: u32, arg
     } else {
         ops::call(state, op, args)
     };
+    put_answer(memory, &mut caller, &answer, out, cap)
+}
+
+/// Gives the guest an answer: at `out` when it fits, else it is kept until the guest takes it. Returns its length.
+pub(crate) fn put_answer(memory: Memory, caller: &mut Caller<'_, State>, answer: &WireOut, out: u32, cap: u32) -> wasmtime::Result<u32> {
+    let (data, state) = memory.data_and_store_mut(caller);
     state.answer.clear();
     answer.encode(&mut state.answer);
     let len = state.answer.len();
@@ -278,7 +318,16 @@ pub(crate) struct Instance {
     deliver: TypedFunc<(u32, u32, f64), f64>,
     /// Address of the [`Mailbox`].
     mailbox: u32,
+    /// How the worker's own Wasm calls the guest.
+    guest: Guest,
     cpu: Arc<Cpu>,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // Before the store gives its slot back to the pool.
+        self.store.data_mut().wasm.clear();
+    }
 }
 
 impl Instance {
@@ -296,18 +345,16 @@ impl Instance {
             })
         });
         store.set_epoch_deadline(FIRST_SLICE_TICKS);
-        let wasm = image.pre().instantiate_async(&mut store).await?;
+        let guest = image.pre().instantiate_async(&mut store).await?;
         let missing = || wasmtime::Error::msg("the image exports no memory");
-        let memory = wasm.get_memory(&mut store, "memory").ok_or_else(missing)?;
-        let mailbox = wasm.get_typed_func::<(), u32>(&mut store, "mailbox")?.call_async(&mut store, ()).await?;
-        let mut instance = Self {
-            alloc: wasm.get_typed_func(&mut store, "alloc")?,
-            deliver: wasm.get_typed_func(&mut store, "deliver")?,
-            store,
-            memory,
-            mailbox,
-            cpu,
-        };
+        let memory = guest.get_memory(&mut store, "memory").ok_or_else(missing)?;
+        let mailbox = guest.get_typed_func::<(), u32>(&mut store, "mailbox")?.call_async(&mut store, ()).await?;
+        let alloc = guest.get_typed_func(&mut store, "alloc")?;
+        let deliver = guest.get_typed_func(&mut store, "deliver")?;
+        let imported = guest.get_typed_func(&mut store, "imported")?;
+        let guest = Guest { memory, imported, mailbox, places: image.engine().wasm().places.clone() };
+        store.data_mut().wasm.guest = Some(guest.clone());
+        let mut instance = Self { alloc, deliver, store, memory, mailbox, guest, cpu };
         instance.reseed(random::seed())?;
         Ok(instance)
     }
@@ -334,7 +381,8 @@ impl Instance {
     pub(crate) fn used(&self) -> Used {
         let state = self.store.data();
         let (host_calls, memory_peak) = (state.host_calls, state.memory_peak as u64);
-        Used { cpu_us: self.cpu.used_us(), operations: self.operations(), host_calls, memory_peak }
+        let operations = self.operations().saturating_add(state.wasm.crossings);
+        Used { cpu_us: self.cpu.used_us(), operations, host_calls, memory_peak }
     }
 
     /// What host functions see.
@@ -428,12 +476,12 @@ impl Instance {
 
     /// Makes the instance what it was before its first turn, for the next tenant: every page that differs from the
     /// image is written back in place, which spares unmapping it and faulting it in again (two thirds of a start).
-    /// `false` if it cannot be: it was cut off, its memory has grown, or the kernel does not say which pages differ.
+    /// `false` if it cannot be: it was cut off, its memory has grown, Wasm lives in its store, or the kernel does not say which pages differ.
     pub(crate) fn clean(&mut self, image: &Image) -> bool {
         let address = self.memory.data_ptr(&self.store) as usize;
         let len = self.memory.data_size(&self.store);
         let pristine = image.pristine();
-        if self.store.data().cut || len != pristine.len() {
+        if self.store.data().cut || len != pristine.len() || self.store.data().wasm.used() {
             return false;
         }
         let Some(private) = image.pagemap().private_pages(address, len) else { return false };
@@ -457,6 +505,7 @@ impl Instance {
         let mut state = State::new(worker);
         let size = self.memory.data_size(&self.store);
         state.memory = size;
+        state.wasm.guest = Some(self.guest.clone());
         if !state.room(0) {
             return Err(wasmtime::Error::msg("the memory limit is below the size of the image"));
         }
@@ -508,6 +557,46 @@ mod tests {
     use super::*;
     use crate::engine::{Engine, EngineConfig};
     use crate::worker::Code;
+
+    /// Compiles Wasm here.
+    struct InProcess;
+
+    impl crate::wasm::Compile for InProcess {
+        fn compile(&self, module: bytes::Bytes) -> crate::target::BoxFuture<Result<Vec<u8>, String>> {
+            Box::pin(async move { crate::wasm::precompile(&module) })
+        }
+    }
+
+    /// What the next tenant of a slot sees where the one before had the pages of a Wasm memory: zeros.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_slot_that_shared_pages_reads_zero() {
+        // (module (memory (export "m") 2))
+        let wasm: &[u8] = &[0, 97, 115, 109, 1, 0, 0, 0, 5, 3, 1, 0, 2, 7, 5, 1, 1, b'm', 2, 0];
+        let engine = Engine::new(EngineConfig { isolates_max: 1, ..EngineConfig::default() }).unwrap();
+        engine.set_compiler(Arc::new(InProcess));
+        let image = Image::load(&engine, None).unwrap();
+        let source = "import m from './m.wasm'; const i = new WebAssembly.Instance(m); new Uint8Array(i.exports.m.buffer).fill(0x5A); export default {};";
+        let mut code = Code::single(source);
+        let module = crate::worker::Module { kind: crate::worker::ModuleKind::Wasm, content: wasm.into(), source_map: None };
+        code.modules.insert("m.wasm".into(), module);
+        let worker = Arc::new(Worker::new(code));
+        let mut instance = image.instance(worker.clone()).await.unwrap();
+        instance.state().wasm.modules = engine.wasm().modules(&engine, &worker.code).await;
+        let load = event("load", vec!["main.js".into(), Wire::Array(vec![]), Wire::Null]);
+        let (mut instance, _) = instance.turn(&image, load, 10_000_000, 0.0).await.map_err(|stopped| stopped.stop).unwrap();
+        let address = instance.memory.data_ptr(&instance.store) as usize;
+        let data = instance.memory.data(&instance.store);
+        assert!(data.len() > image.pristine().len() && data.contains(&0x5A) && data.windows(4096).any(|w| w == [0x5A; 4096]));
+        assert!(!instance.clean(&image), "an instance with Wasm in its store is not recycled");
+        let grown = instance.memory.data_size(&instance.store);
+        drop(instance);
+        let mut next = image.instance(worker).await.unwrap();
+        assert_eq!(next.memory.data_ptr(&next.store) as usize, address, "the same slot");
+        assert!(next.is_pristine(&image));
+        let more = (grown - next.memory.data_size(&next.store)).div_ceil(1 << 16) as u64;
+        next.memory.grow_async(&mut next.store, more).await.unwrap();
+        assert!(next.memory.data(&next.store)[image.pristine().len()..].iter().all(|b| *b == 0));
+    }
 
     /// What the next tenant of a recycled instance sees: every byte as in the image, whatever the tenant before did.
     #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ mod socket;
 mod stack;
 mod target;
 mod trace;
+mod wasm;
 pub mod wire;
 mod worker;
 
@@ -41,4 +42,5 @@ pub use snapshot::{Snapshot, SnapshotError};
 pub use socket::{Socket, SocketMessage, deliver};
 pub use target::{BoxFuture, CallError, IsolateId, Request, Response, RpcMessage, Target};
 pub use trace::Tails;
+pub use wasm::{Compile, precompile};
 pub use worker::{Binding, Code, Module, ModuleKind, Observer, Unobserved, Worker};

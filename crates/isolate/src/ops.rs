@@ -49,6 +49,7 @@ pub(crate) fn call(state: &mut State, op: &[u8], args: &[u8]) -> WireOut {
             Wire::Undefined
         }
         "module.load" => module(state, &args),
+        "wasm.bytes" => wasm_bytes(state, &text(&args, 0)),
         // A length that is no whole number is none.
         "stream.open" => match state
             .resources
@@ -173,10 +174,20 @@ fn module(state: &State, args: &[Wire<'_>]) -> WireOut {
     let Some(module) = state.worker.code.modules.get(&name) else { return Wire::Null };
     let bytes = module.content.to_vec();
     let content = match module.kind {
-        crate::worker::ModuleKind::Data | crate::worker::ModuleKind::Wasm => Wire::from(bytes),
+        // The guest only ever names it.
+        crate::worker::ModuleKind::Wasm => Wire::Null,
+        crate::worker::ModuleKind::Data => Wire::from(bytes),
         _ => Wire::from(String::from_utf8_lossy(&bytes).into_owned()),
     };
     Wire::Array(vec![module.kind.word().into(), content])
+}
+
+/// The source of a Wasm module, for another worker that this one loads.
+fn wasm_bytes(state: &mut State, name: &str) -> WireOut {
+    match state.worker.code.modules.get(name).filter(|m| m.kind == crate::worker::ModuleKind::Wasm) {
+        Some(module) => module.content.to_vec().into(),
+        None => Wire::Null,
+    }
 }
 
 fn duplicate(state: &mut State, n: u32) -> WireOut {

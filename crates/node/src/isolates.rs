@@ -2,9 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use skep_bundle::Compiler;
 use skep_isolate::{
-    Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Loader, Meter, Outcome, Report, Request, RpcMessage, Transform, Worker,
+    Compile, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Loader, Meter, Outcome, Report, Request, RpcMessage, Transform,
+    Worker,
 };
 use tokio::sync::oneshot;
 
@@ -20,13 +23,24 @@ pub(crate) struct Isolates {
 
 impl Isolates {
     /// Starts the engine with the image of this build or another; compiled code is kept in `cache`, which must be the node's own.
-    pub fn open(config: &EngineConfig, image: Option<&Path>, cache: &Path) -> Result<Self, OpenError> {
+    pub fn open(config: &EngineConfig, image: Option<&Path>, cache: &Path, compiler: Compiler) -> Result<Self, OpenError> {
         let engine = Engine::new(config.clone()).map_err(|error| OpenError::Engine(Box::new(error)))?;
+        engine.set_compiler(Arc::new(InChild(compiler)));
         let image = match image {
             Some(file) => Image::load_file(&engine, file, Some(cache)),
             None => Image::load(&engine, Some(cache)),
         };
         Ok(Self { image: image.map_err(|error| OpenError::Engine(Box::new(error)))? })
+    }
+}
+
+/// Wasm modules of workers, compiled in a child that no other module gets near.
+struct InChild(Compiler);
+
+impl Compile for InChild {
+    fn compile(&self, module: Bytes) -> BoxFuture<'static, Result<Vec<u8>, String>> {
+        let compiler = self.0.clone();
+        Box::pin(async move { compiler.wasm("the module", &module).await.map_err(|error| error.to_string()) })
     }
 }
 

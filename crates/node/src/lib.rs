@@ -28,7 +28,9 @@ pub use guest::{Entrypoint, Guest, Runtime, Served};
 pub use node::{DeployError, InFlight, Node, OpenError, Status};
 pub use secrets::{SecretRow, Secrets, SecretsError};
 pub use skep_gateway::{Egress, body, header_text, websocket};
-pub use skep_isolate::{Body, BodyError, BodyStream, Exception, LimitsAsked, Meter, Outcome, Report, Request, Response, Socket, Worker};
+pub use skep_isolate::{
+    Body, BodyError, BodyStream, Exception, LimitsAsked, Meter, Outcome, Report, Request, Response, Socket, Worker, precompile,
+};
 pub use store::{Deployment, Store, StoreError, VersionRow};
 pub use tail::{Event, Tail};
 pub use workers::DispatchError;

@@ -121,6 +121,16 @@ impl Drop for InFlight {
     }
 }
 
+fn compiler(config: &Config, (program, args): (PathBuf, Vec<String>)) -> Compiler {
+    Compiler::new(CompilerConfig {
+        program,
+        args,
+        children_max: config.code.compile_children_max,
+        timeout: COMPILE_TIMEOUT,
+        fences_required: config.code.compile_fences_required,
+    })
+}
+
 impl Node {
     /// Opens a node with isolates. `compile_child` is the command that becomes a compile child.
     ///
@@ -128,8 +138,9 @@ impl Node {
     /// When the data folder is in use or damaged, or the engine does not start.
     pub fn open(config: Config, compile_child: (PathBuf, Vec<String>)) -> Result<Self, OpenError> {
         let lock = claim(&config.data)?;
-        let runtime = Arc::new(Isolates::open(&config.engine, config.image.as_deref(), &config.data.join("cache"))?);
-        Self::assemble(config, compile_child, runtime, lock)
+        let compiler = compiler(&config, compile_child);
+        let runtime = Isolates::open(&config.engine, config.image.as_deref(), &config.data.join("cache"), compiler.clone())?;
+        Self::assemble(config, compiler, Arc::new(runtime), lock)
     }
 
     /// Opens a node with guests of another kind.
@@ -138,19 +149,13 @@ impl Node {
     /// When the data folder is in use or damaged.
     pub fn open_with(config: Config, compile_child: (PathBuf, Vec<String>), runtime: Arc<dyn Runtime>) -> Result<Self, OpenError> {
         let lock = claim(&config.data)?;
-        Self::assemble(config, compile_child, runtime, lock)
+        let compiler = compiler(&config, compile_child);
+        Self::assemble(config, compiler, runtime, lock)
     }
 
-    fn assemble(config: Config, (program, args): (PathBuf, Vec<String>), runtime: Arc<dyn Runtime>, lock: File) -> Result<Self, OpenError> {
+    fn assemble(config: Config, compiler: Compiler, runtime: Arc<dyn Runtime>, lock: File) -> Result<Self, OpenError> {
         let store = Arc::new(Store::open(&config.data)?);
         let keys = Arc::new(Keys::open(&config.data.join("access.sqlite"))?);
-        let compiler = Compiler::new(CompilerConfig {
-            program,
-            args,
-            children_max: config.code.compile_children_max,
-            timeout: COMPILE_TIMEOUT,
-            fences_required: config.code.compile_fences_required,
-        });
         let outbound = match config.egress {
             Egress::None => None,
             policy => Some(Outbound::new(policy)?),

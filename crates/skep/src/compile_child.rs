@@ -8,8 +8,8 @@ use crate::failure::Failure;
 struct Compilers;
 
 impl Handlers for Compilers {
-    fn wasm(&self, _module: &[u8]) -> Result<Vec<u8>, String> {
-        Err("this build does not compile Wasm modules".to_owned())
+    fn wasm(&self, module: &[u8]) -> Result<Vec<u8>, String> {
+        skep_node::precompile(module)
     }
 }
 

@@ -27,7 +27,15 @@ static struct {
     uint64_t operations;
     const int *countdown;
     uint32_t interval;
+    uint32_t grown; // not zero: a WebAssembly memory has grown, and buffers of it are out of date
 } mailbox;
+
+// What buffers over a WebAssembly memory are known by; there is nothing to give back.
+struct JSRuntime;
+static void *skep_wasm_buffer(struct JSRuntime *rt, void *opaque, void *ptr, size_t n)
+{
+    return NULL;
+}
 
 #include "quickjs.c"
 
@@ -75,6 +83,7 @@ static void keep_module_text(const char *s, size_t n)
 
 #include "wire.h"
 #include "host.h"
+#include "wasm.h"
 #include "modules.h"
 
 // Time is what the host said when the turn began: it stands still within a turn, costs no host call, and is the same
@@ -236,6 +245,7 @@ SKEP_EXPORT("init") void guest_init(void)
     JS_SetModuleLoaderFunc(rt, module_normalize, module_load, NULL);
     JSValue global = JS_GetGlobalObject(ctx), host = JS_NewObject(ctx);
     JS_SetPropertyFunctionList(ctx, host, host_functions, countof(host_functions));
+    JS_SetPropertyFunctionList(ctx, host, wasm_functions, countof(wasm_functions));
     JS_DefinePropertyValueStr(ctx, global, "__host", host, JS_PROP_C_W_E);
     JS_FreeValue(ctx, global);
     evaluate_bundle();

@@ -38,7 +38,9 @@ static JSValue host_answer(JSContext *ctx, uint32_t n)
     return is_error && !JS_IsException(v) ? JS_Throw(ctx, v) : v;
 }
 
-static JSValue host_js_call(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+typedef uint32_t HostCall(const char *op, uint32_t op_len, const uint8_t *args, uint32_t args_len, uint8_t *out, uint32_t out_cap);
+
+static JSValue host_js_call_by(JSContext *ctx, int argc, JSValueConst *argv, HostCall *host_call)
 {
     size_t base = wire_out.len;
     uint32_t n_args = argc > 0 ? argc - 1 : 0;
@@ -59,6 +61,11 @@ static JSValue host_js_call(JSContext *ctx, JSValueConst this_val, int argc, JSV
     }
     JS_FreeCString(ctx, op);
     return v;
+}
+
+static JSValue host_js_call(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    return host_js_call_by(ctx, argc, argv, host_call);
 }
 
 static JSValue host_set_hook(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv, int magic)
@@ -267,6 +274,9 @@ static JSValue host_utf8_decode(JSContext *ctx, JSValueConst this_val, int argc,
 
 static JSValue host_detach(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
 {
+    JSArrayBuffer *buffer = JS_GetOpaque(argv[0], JS_CLASS_ARRAY_BUFFER);
+    if (buffer && buffer->realloc_func == skep_wasm_buffer)
+        return JS_ThrowTypeError(ctx, "a WebAssembly.Memory's buffer cannot be detached");
     JS_DetachArrayBuffer(ctx, argv[0]);
     return JS_UNDEFINED;
 }

@@ -14,6 +14,14 @@ export interface RawHost {
   onEvents(listeners: object): void;
   onReject(f: (promise: Promise<unknown>, reason: unknown, handled: boolean) => void): void;
   onModule(f: (name: string, kind: string, content: string | Uint8Array) => object): void;
+  /** As `call`, for operations that may run WebAssembly. */
+  wasm(op: string, ...args: Wire[]): Wire;
+  /** Calls a function of WebAssembly with letters for its parameters and results. */
+  wasmCall(number: number, params: string, results: string, args: unknown[]): unknown;
+  onWasm(f: (kind: number, ...args: any[]) => unknown): void;
+  wasmThrown(): unknown;
+  wasmBuffer(at: number, length: number): ArrayBuffer;
+  wasmDetach(buffer: ArrayBuffer): void;
   setTimer(at: number): void;
   now(): number;
   importModule(name: string): Promise<object>;

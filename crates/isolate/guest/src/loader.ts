@@ -4,6 +4,7 @@
  */
 import { host, type Wire } from "./host";
 import { channelOf, Fetcher, persistent, serviceStub } from "./rpc";
+import { moduleName } from "./webassembly";
 
 const maxCode = 64 * 1024 * 1024;
 const maxEnv = 1024 * 1024;
@@ -82,16 +83,6 @@ function moduleFromString(name: string, text: string, mainModule: string): Modul
   throw new TypeError(`Module name must end with '.js' or '.py' (or the content must be an object indicating the type explicitly). Got: ${name}`);
 }
 
-/** The bytes behind a `WebAssembly.Module` that the host compiled for this isolate. */
-function compiledModule(value: unknown): number | undefined {
-  const Module = (globalThis as { WebAssembly?: { Module?: Function } }).WebAssembly?.Module;
-  if (typeof Module !== "function" || !(value instanceof Module)) return undefined;
-  return (value as { [wasmHandle]?: number })[wasmHandle];
-}
-
-/** Where a `WebAssembly.Module` keeps the host's number for it. */
-export const wasmHandle = Symbol("wasm module");
-
 function moduleFromObject(name: string, module: Record<string, unknown>): ModuleWire {
   const given = kinds.filter((kind) => module[kind] !== undefined);
   if (given.length !== 1) {
@@ -112,9 +103,10 @@ function moduleFromObject(name: string, module: Record<string, unknown>): Module
   return [name, kind, bytes];
 }
 
+/** The bytes behind a `WebAssembly.Module` of this worker. */
 function compiledBytes(value: unknown): Uint8Array | undefined {
-  const handle = compiledModule(value);
-  return handle === undefined ? undefined : (host.call("wasm.bytes", handle) as Uint8Array);
+  const name = moduleName(value);
+  return name === undefined ? undefined : ((host.call("wasm.bytes", name) as Uint8Array | null) ?? undefined);
 }
 
 function moduleOf(name: string, value: unknown, mainModule: string): ModuleWire {

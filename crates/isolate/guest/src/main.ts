@@ -33,6 +33,7 @@ import * as websocketApi from "./websocket";
 import * as fetchApi from "./fetch";
 import * as eventSourceApi from "./event_source";
 import * as dispatchApi from "./dispatch";
+import * as webassemblyApi from "./webassembly";
 
 /** A file's `globals`: name → value. A property given by a getter stays one (made on first use). */
 type Globals = Record<string, unknown>;
@@ -66,6 +67,7 @@ const all: { globals: Globals }[] = [
   fetchApi,
   eventSourceApi,
   dispatchApi,
+  webassemblyApi,
 ];
 
 function install(globals: Globals): void {

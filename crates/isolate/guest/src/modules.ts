@@ -17,9 +17,9 @@ interface CommonJs {
 
 const FunctionConstructor = Function;
 
-let wasmModule: ((name: string, bytes: Uint8Array) => unknown) | undefined;
+let wasmModule: ((name: string) => unknown) | undefined;
 
-/** Called once while the image is made, by the WebAssembly file: turns the bytes of a wasm module into a `WebAssembly.Module`. */
+/** Called once while the image is made, by the WebAssembly file: turns the name of a wasm module into a `WebAssembly.Module`. */
 export function bindWasm(f: typeof wasmModule): void {
   wasmModule = f;
 }
@@ -106,7 +106,7 @@ function contentOf(name: string, kind: string, content: Content): unknown {
       return JSON.parse(text(content));
     case "wasm":
       if (wasmModule === undefined) throw new Error(`WebAssembly modules are not available in this image: "${name}".`);
-      return wasmModule(name, content as Uint8Array);
+      return wasmModule(name);
     case "py":
       throw new Error(`Python modules are not available in skep: "${name}".`);
     default:

@@ -3,6 +3,7 @@
  * their own would be spread over several. Everything is made on first use and lies outside of the image then.
  */
 import type { Timeout } from "./timers";
+import type { WasmState } from "./webassembly";
 
 export const state = {
   /** host.ts: starts that wait for their completion, and the last id given. */
@@ -28,4 +29,6 @@ export const state = {
 
   /** tail.ts: whether somebody gets a trace of each call of this worker. */
   tailed: false,
+  /** webassembly.ts: everything that it keeps. */
+  wasm: undefined as WasmState | undefined,
 };

@@ -145,7 +145,9 @@ impl Task {
     async fn begin(&mut self, snapshot: Option<Snapshot>) -> Result<(), Outcome> {
         let internal = |e: wasmtime::Error| Outcome::Internal(format!("the isolate does not start: {e:#}"));
         self.check_code_size()?;
+        let modules = self.image.engine().wasm().modules(self.image.engine(), &self.worker.code).await;
         let mut instance = self.image.instance(self.worker.clone()).await.map_err(internal)?;
+        instance.state().wasm.modules = modules;
         instance.state().exports = Some(self.exports.clone());
         match snapshot {
             None => {
@@ -346,6 +348,9 @@ impl Task {
         let timer = self.timer_ms;
         let image = self.image.clone();
         let Some(instance) = self.instance.as_mut() else { return Err(SnapshotError::Ended) };
+        if instance.state().wasm.used() {
+            return Err(SnapshotError::Unsupported("WebAssembly lives in it, which cannot be written down".into()));
+        }
         let (delta, size) = instance.delta(&image);
         Ok(Snapshot::new(&image, delta, size, timer, lost))
     }

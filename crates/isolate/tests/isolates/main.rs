@@ -8,4 +8,5 @@ mod limits;
 mod meter;
 mod snapshots;
 mod tails;
+mod wasm;
 mod worlds;

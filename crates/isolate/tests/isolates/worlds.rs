@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use skep_isolate::{
-    Binding, Body, BoxFuture, CallError, Code, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Observer, Outcome, Report,
-    Request, Response, RpcMessage, Target, Worker,
+    Binding, Body, BoxFuture, CallError, Code, Compile, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Observer, Outcome,
+    Report, Request, Response, RpcMessage, Target, Worker,
 };
 use tokio::sync::oneshot;
 
@@ -20,12 +20,22 @@ pub fn tight() -> Limits {
     Limits { cpu_ms: 250, wall_ms: 4_000, memory_mb: 48, subrequests: 8, ..Limits::default() }
 }
 
+/// Compiles Wasm here: what a child would do, without the child.
+struct InProcess;
+
+impl Compile for InProcess {
+    fn compile(&self, module: bytes::Bytes) -> BoxFuture<Result<Vec<u8>, String>> {
+        Box::pin(async move { skep_isolate::precompile(&module) })
+    }
+}
+
 /// An image in an engine of its own with room for `isolates_max`.
 pub fn image_of_own(isolates_max: u32) -> Image {
     // Loading writes to the cache under a name by process, so one at a time.
     static LOADING: Mutex<()> = Mutex::new(());
     let _one = LOADING.lock();
     let engine = Engine::new(EngineConfig { isolates_max, long_turn_threads: 2, ..EngineConfig::default() }).unwrap();
+    engine.set_compiler(Arc::new(InProcess));
     Image::load(&engine, Some(Path::new(env!("CARGO_TARGET_TMPDIR")))).unwrap()
 }
 
