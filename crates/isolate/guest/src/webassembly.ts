@@ -422,6 +422,60 @@ class Global {
 const globalParts = Global.parts;
 delete (Global as unknown as Record<string, unknown>)["parts"];
 
+/** Kinds of exceptions. JavaScript can make and throw them; modules that use exceptions are not compiled, so none ever meets one. */
+class Tag {
+  #types: string[];
+
+  constructor(descriptor: unknown) {
+    const given = descriptorOf(descriptor, "WebAssembly.Tag()")["parameters"];
+    if (given === null || (typeof given !== "object" && typeof given !== "function")) {
+      throw new TypeError("WebAssembly.Tag(): Argument 0 must be a tag type with 'parameters'");
+    }
+    this.#types = Array.from(given as Iterable<unknown>, (type) => {
+      const letter = letters[`${type as string}`];
+      if (letter === undefined) throw new TypeError("WebAssembly.Tag(): Argument 0 parameter type is not a value type");
+      return letter;
+    });
+  }
+
+  static typesOf(value: unknown): string[] | undefined {
+    return value !== null && typeof value === "object" && #types in value ? value.#types : undefined;
+  }
+}
+
+const tagTypes = Tag.typesOf;
+delete (Tag as unknown as Record<string, unknown>)["typesOf"];
+
+class Exception {
+  #tag: object;
+  #values: unknown[];
+
+  constructor(of: unknown, payload: unknown) {
+    const what = "WebAssembly.Exception()";
+    const types = tagTypes(of);
+    if (types === undefined) throw new TypeError(`${what}: Argument 0 must be a WebAssembly tag`);
+    if (!isObject(payload)) throw new TypeError(`${what}: Argument 1 must be iterable`);
+    const values = Array.from(payload as unknown as Iterable<unknown>);
+    if (values.length !== types.length) throw new TypeError(`${what}: Number of exception values does not match signature length`);
+    this.#tag = of as object;
+    this.#values = values.map((value, i) => (types[i] === "e" || types[i] === "c" ? value : valueOfBytes(types[i]!, bytesOfValue(types[i]!, value, what))));
+  }
+
+  is(of: unknown): boolean {
+    if (tagTypes(of) === undefined) throw new TypeError("WebAssembly.Exception.is(): Argument 0 must be a WebAssembly tag");
+    return this.#tag === of;
+  }
+
+  getArg(of: unknown, index: unknown): unknown {
+    const what = "WebAssembly.Exception.getArg()";
+    if (tagTypes(of) === undefined) throw new TypeError(`${what}: Argument 0 must be a WebAssembly tag`);
+    const i = enforced(index, `${what}: Index`);
+    if (this.#tag !== of) throw new TypeError(`${what}: First argument does not match the exception tag`);
+    if (i >= this.#values.length) throw new TypeError(`${what}: Index must be convertible to a valid number`);
+    return this.#values[i];
+  }
+}
+
 /** What is given for one import, as the host takes it. */
 function linked([, , kind, ...types]: ImportType, value: unknown, what: string): Wire {
   switch (kind) {
@@ -518,6 +572,8 @@ for (const [prototype, name] of [
   [Memory.prototype, "Memory"],
   [Table.prototype, "Table"],
   [Global.prototype, "Global"],
+  [Tag.prototype, "Tag"],
+  [Exception.prototype, "Exception"],
 ] as const) {
   tag(prototype, name);
 }
@@ -540,9 +596,9 @@ const namespace = {
 };
 
 const WebAssembly = Object.create(Object.prototype, { [Symbol.toStringTag]: { value: "WebAssembly", configurable: true } });
-for (const [name, value] of Object.entries({ ...namespace, Module, Instance, Memory, Table, Global, CompileError, LinkError, RuntimeError })) {
+for (const [name, value] of Object.entries({ ...namespace, Module, Instance, Memory, Table, Global, Tag, Exception, CompileError, LinkError, RuntimeError })) {
   Object.defineProperty(WebAssembly, name, { value, writable: true, enumerable: false, configurable: true });
 }
-for (const constructor of [Module, Instance, Memory, Table, Global]) Object.defineProperty(constructor, "length", { value: 1, configurable: true });
+for (const constructor of [Module, Instance, Memory, Table, Global, Tag, Exception]) Object.defineProperty(constructor, "length", { value: 1, configurable: true });
 
 export const globals = { WebAssembly };
