@@ -24,7 +24,7 @@ pub fn tight() -> Limits {
 struct InProcess;
 
 impl Compile for InProcess {
-    fn compile(&self, module: bytes::Bytes) -> BoxFuture<Result<Vec<u8>, String>> {
+    fn compile(&self, module: Bytes) -> BoxFuture<Result<Vec<u8>, String>> {
         Box::pin(async move { skep_isolate::precompile(&module) })
     }
 }
