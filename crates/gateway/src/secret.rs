@@ -62,6 +62,8 @@ impl FromStr for HostRule {
         let plain = uri.authority().is_some_and(|authority| authority.as_str() == rest && !rest.contains('@'));
         let word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         let good = host.starts_with('[') || host.split('.').all(word);
+        // The parser takes any text for a port and then says that there is none.
+        let plain = plain && (uri.port_u16().is_some() || rest.len() == host.len());
         // Everything below a top-level domain is everybody.
         if !plain || !good || (below && !host.contains('.')) {
             return Err(wrong());
