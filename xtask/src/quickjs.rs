@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+mod arrays;
 mod data;
 mod dispatch;
 mod interpreter;
@@ -217,6 +218,7 @@ fn patches(file: &str) -> &'static [&'static [Patch]] {
             web::WEB,
             wasm::WASM,
             language::LANGUAGE,
+            arrays::ARRAYS,
             stack::STACK,
         ],
         "libregexp.c" => &[regexp::MATCHER],

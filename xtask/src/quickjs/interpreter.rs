@@ -27,4 +27,28 @@ pub(super) const INTERPRETER: &[Patch] = &[
         replace: "        void *p = JS_VALUE_GET_PTR(v);\n        if ((uintptr_t)p >= skep_image_end && --js_rc(p)->ref_count <= 0) {\n",
         count: 1,
     },
+    Patch {
+        why: "a function of the engine is called at once, without entering the interpreter's large frame first",
+        find: "/* argv[] is modified if (flags & JS_CALL_FLAG_COPY_ARGV) = 0. */\nstatic JSValue JS_CallInternal(JSContext *caller_ctx,",
+        replace: "static inline JSValue skep_call(JSContext *ctx, JSValueConst func, JSValueConst this_val, int argc, JSValueConst *argv)\n{\n    if (JS_VALUE_GET_TAG(func) == JS_TAG_OBJECT && JS_VALUE_GET_OBJ(func)->class_id == JS_CLASS_C_FUNCTION) {\n        if (js_poll_interrupts(ctx))\n            return JS_EXCEPTION;\n        return js_call_c_function(ctx, func, this_val, argc, argv, 0);\n    }\n    return JS_CallInternal(ctx, func, this_val, JS_UNDEFINED, argc, argv, 0);\n}\n\n/* argv[] is modified if (flags & JS_CALL_FLAG_COPY_ARGV) = 0. */\nstatic JSValue JS_CallInternal(JSContext *caller_ctx,",
+        count: 1,
+    },
+    Patch {
+        why: "… in a call",
+        find: "ret_val = JS_CallInternal(ctx, call_argv[-1], JS_UNDEFINED,\n                                          JS_UNDEFINED, call_argc,\n                                          vc(call_argv), 0);",
+        replace: "ret_val = skep_call(ctx, call_argv[-1], JS_UNDEFINED, call_argc, vc(call_argv));",
+        count: 1,
+    },
+    Patch {
+        why: "… and in a method call",
+        find: "ret_val = JS_CallInternal(ctx, call_argv[-1], call_argv[-2],\n                                          JS_UNDEFINED, call_argc,\n                                          vc(call_argv), 0);",
+        replace: "ret_val = skep_call(ctx, call_argv[-1], call_argv[-2], call_argc, vc(call_argv));",
+        count: 1,
+    },
+    Patch {
+        why: "room for four properties at once: for two, an object of four moved its properties twice",
+        find: "#define JS_PROP_INITIAL_SIZE 2",
+        replace: "#define JS_PROP_INITIAL_SIZE 4",
+        count: 1,
+    },
 ];
