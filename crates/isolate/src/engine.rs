@@ -147,6 +147,8 @@ pub(crate) fn compile_config() -> Config {
         .memory_guard_size(64 << 10)
         .epoch_interruption(true)
         .async_stack_size(TURN_STACK_BYTES)
+        // What a deep recursion touched goes back to the system with its slot, and nothing stays in it for the next tenant.
+        .async_stack_zeroing(true)
         .max_wasm_stack(TURN_STACK_BYTES - (256 << 10))
         .wasm_backtrace_max_frames(None)
         // What workers' modules cannot have: their memories are shared with the guest one by one, and each has 4 GiB.
