@@ -553,6 +553,9 @@ pub(crate) fn arguments(message: &[u8]) -> Result<Vec<Wire<'_>>, wire::DecodeErr
 }
 
 #[cfg(test)]
+mod forged;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::{Engine, EngineConfig};
@@ -567,19 +570,24 @@ mod tests {
         }
     }
 
-    /// What the next tenant of a slot sees where the one before had the pages of a Wasm memory: zeros.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_slot_that_shared_pages_reads_zero() {
+    /// A worker with a live Wasm memory in use; its engine compiles here.
+    pub(super) fn wasm_worker(engine: &Engine) -> Arc<Worker> {
         // (module (memory (export "m") 2))
         let wasm: &[u8] = &[0, 97, 115, 109, 1, 0, 0, 0, 5, 3, 1, 0, 2, 7, 5, 1, 1, b'm', 2, 0];
-        let engine = Engine::new(EngineConfig { isolates_max: 1, ..EngineConfig::default() }).unwrap();
         engine.set_compiler(Arc::new(InProcess));
-        let image = Image::load(&engine, None).unwrap();
         let source = "import m from './m.wasm'; const i = new WebAssembly.Instance(m); new Uint8Array(i.exports.m.buffer).fill(0x5A); export default {};";
         let mut code = Code::single(source);
         let module = crate::worker::Module { kind: crate::worker::ModuleKind::Wasm, content: wasm.into(), source_map: None };
         code.modules.insert("m.wasm".into(), module);
-        let worker = Arc::new(Worker::new(code));
+        Arc::new(Worker::new(code))
+    }
+
+    /// What the next tenant of a slot sees where the one before had the pages of a Wasm memory: zeros.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_slot_that_shared_pages_reads_zero() {
+        let engine = Engine::new(EngineConfig { isolates_max: 1, ..EngineConfig::default() }).unwrap();
+        let image = Image::load(&engine, None).unwrap();
+        let worker = wasm_worker(&engine);
         let mut instance = image.instance(worker.clone()).await.unwrap();
         instance.state().wasm.modules = engine.wasm().modules(&engine, &worker.code).await;
         let load = event("load", vec!["main.js".into(), Wire::Array(vec![]), Wire::Null]);
