@@ -2,7 +2,7 @@
 //! same tables, so that ids made by one are found by the next. Driven by libFuzzer (`make fuzz`); the property test of the
 //! same boundary, which needs no nightly compiler, is `src/ops/tests.rs`.
 #![no_main]
-#![allow(dead_code, reason = "the crate uses more of these modules than this target does")]
+#![allow(dead_code, unused_imports, reason = "the crate uses more of these modules than this target does")]
 
 use libfuzzer_sys::fuzz_target;
 
