@@ -27,8 +27,8 @@ const LONG_TURN_NICENESS: i32 = 10;
 /// memory; the largest hole of a process (below its own code, at 85 TiB) holds about 21,000 such slots.
 const SLOT_BYTES: u64 = 4 << 30;
 
-/// Native stack of one running turn. The guest's own stack check (1.75 MiB of its shadow stack) must hit first: the deepest
-/// native use seen with it is under half of this, see the padding in xtask/src/quickjs/stack.rs. Pages are touched as they are used.
+/// Native stack of one running turn. The guest's own stack check (1.75 MiB of its shadow stack) must hit first: with 3 MiB of it the
+/// deepest native use seen was 10.6 MiB, see the padding in xtask/src/quickjs/stack.rs. Pages are touched as they are used.
 const TURN_STACK_BYTES: usize = 16 << 20;
 
 /// Settings of an engine.
