@@ -7,12 +7,14 @@
 
 #![warn(missing_docs)]
 
+mod actor;
 mod base32;
 mod key;
 mod name;
 mod request;
 mod version;
 
+pub use actor::ActorId;
 pub use key::KeyId;
 pub use name::WorkerName;
 pub use request::RequestId;

@@ -8,6 +8,7 @@
 mod body;
 mod chain;
 mod cpu;
+mod durable;
 mod engine;
 mod held;
 pub mod host;
@@ -32,6 +33,7 @@ mod worker;
 
 pub use body::{Body, BodyError, BodyStream, BodyWriter};
 pub use chain::Chain;
+pub use durable::{Actor, Durable, Namespace};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use image::{IMAGE_HASH, Image, ImageError};
 pub use isolate::{Entry, Event, Isolate};
