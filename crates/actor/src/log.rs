@@ -4,10 +4,17 @@
 //! race for the next place. Everything else on disk is a cache of it or a summary of what was trimmed. [`LocalLog`] is the backend
 //! of one node; the trait and its `conformance` suite are written for further ones (PostgreSQL, object storage).
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod memory;
+mod order;
+
 use std::{fmt, future::Future, io, path::PathBuf, pin::Pin, task};
 
 use skep_id::ActorId;
 use tokio::sync::oneshot;
+
+pub use memory::MemoryLog;
 
 use crate::record::{Epoch, Receipt, Record, Seq, Tier};
 
@@ -148,3 +155,6 @@ pub trait DurableLog: Send + Sync + fmt::Debug + 'static {
     /// How safe an acknowledged record is.
     fn tier(&self) -> Tier;
 }
+
+#[cfg(test)]
+mod tests;
