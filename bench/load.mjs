@@ -4,6 +4,7 @@
  */
 import { execFile, execFileSync } from "node:child_process";
 import { connect } from "node:net";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 const bytesOf = (host, path) => Buffer.from(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: skep-bench\r\n\r\n`);
@@ -74,8 +75,10 @@ function hasWrk() {
 
 const unit = { us: 0.001, ms: 1, s: 1000, m: 60_000 };
 
-async function byWrk({ port, host, path, seconds, connections, cores }) {
-  const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--latency", "-H", `Host: ${host}`, "-H", "User-Agent: skep-bench", `http://127.0.0.1:${port}${path}`];
+async function byWrk({ port, host, path, spread, seconds, connections, cores }) {
+  const over = spread ? ["-s", fileURLToPath(new URL("spread.lua", import.meta.url))] : [];
+  const args = ["-t1", `-c${connections}`, `-d${seconds}s`, "--latency", "-H", `Host: ${host}`, "-H", "User-Agent: skep-bench", ...over, `http://127.0.0.1:${port}${path ?? "/"}`];
+  if (spread) args.push("--", String(spread));
   const { stdout } = await promisify(execFile)(...(cores === undefined ? ["wrk", args] : ["taskset", ["-c", String(cores), "wrk", ...args]]));
   const [, p99, scale] = /99%\s+([\d.]+)(us|ms|s|m)/.exec(stdout);
   const bad = /Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)/.exec(stdout);
@@ -83,13 +86,13 @@ async function byWrk({ port, host, path, seconds, connections, cores }) {
   return { rps: Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)[1]), p99_ms: Number(p99) * unit[scale] };
 }
 
-async function byNode({ port, host, path, seconds, connections }) {
+async function byNode({ port, host, path, spread, seconds, connections }) {
   const latencies = [];
   const end = performance.now() + seconds * 1000;
   const one = async () => {
     const client = new Client(port, host);
     while (performance.now() < end) {
-      const { status, us } = await client.get(path);
+      const { status, us } = await client.get(spread ? `/${Math.floor(Math.random() * spread)}` : path);
       if (status !== 200) throw new Error(`load on ${host}: status ${status}`);
       latencies.push(us);
     }
@@ -101,6 +104,6 @@ async function byNode({ port, host, path, seconds, connections }) {
 
 const generator = hasWrk() ? byWrk : byNode;
 
-/** Requests per second and the 99th percentile of latency, over `seconds` with `connections`. */
+/** Requests per second and the 99th percentile of latency, over `seconds` with `connections`: all for `path`, or for one of `spread` paths each. */
 export const load = (options) => generator(options);
 export const generatorName = generator === byWrk ? "wrk" : "node";

@@ -35,22 +35,25 @@ function firstLine(child, stream, name) {
 
 const skepSettings = `[node.limits]\ncpu_ms = 120000\nwall_ms = 120000\n`;
 
-/** `workers`: name → { main, modules: { name: text } }. Returns `{ port, pid, host(name), stop() }`. */
-export async function startSkep(workers, cores) {
+/**
+ * `workers`: name → { main, modules: { name: text }, bindings? }; `more`: further settings as TOML. Returns
+ * `{ port, pid, url, key, folder, host(name), stop() }`.
+ */
+export async function startSkep(workers, cores, more = "") {
   const folder = mkdtempSync(join(tmpdir(), "skep-bench-"));
-  writeFileSync(join(folder, "skep.toml"), skepSettings);
+  writeFileSync(join(folder, "skep.toml"), `${skepSettings}${more}`);
   const args = ["up", "--json", "--listen", "127.0.0.1:0", "--data", join(folder, "data"), "--config", join(folder, "skep.toml")];
   const child = pinned(cores, binary("skep", "SKEP"), args, { stdio: ["ignore", "pipe", "ignore"] });
   const { url } = JSON.parse(await firstLine(child, child.stdout, "skep"));
   const key = readFileSync(join(folder, "data/admin.key"), "utf8").trim();
-  for (const [name, { main, modules }] of Object.entries(workers)) {
-    const body = JSON.stringify({ main, modules: Object.fromEntries(Object.entries(modules).map(([k, js]) => [k, { js }])) });
+  for (const [name, { main, modules, bindings }] of Object.entries(workers)) {
+    const body = JSON.stringify({ main, bindings, modules: Object.fromEntries(Object.entries(modules).map(([k, js]) => [k, { js }])) });
     const answer = await fetch(`${url}/v1/workers/${name}`, { method: "PUT", headers: { authorization: `Bearer ${key}`, "content-type": "application/json" }, body });
     if (!answer.ok) throw new Error(`skep did not take ${name}: ${await answer.text()}`);
   }
   const port = Number(new URL(url).port);
   return {
-    port, pid: child.pid,
+    port, pid: child.pid, url, key, folder,
     host: (name) => `${name}.localhost:${port}`,
     stop: () => { child.kill("SIGKILL"); rmSync(folder, { recursive: true, force: true }); },
   };
