@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 mod arrays;
 mod data;
 mod dispatch;
+mod fusion;
 mod interpreter;
 mod language;
 mod regexp;
@@ -219,6 +220,7 @@ fn patches(file: &str) -> &'static [&'static [Patch]] {
             wasm::WASM,
             language::LANGUAGE,
             arrays::ARRAYS,
+            fusion::FUSION,
             stack::STACK,
         ],
         "libregexp.c" => &[regexp::MATCHER],
