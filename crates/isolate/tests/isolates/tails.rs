@@ -41,8 +41,8 @@ async fn answer(body: &str) -> serde_json::Value {
 async fn a_tail_is_told_of_a_limit() {
     let told = answer(
         "const tails = [ctx.exports.Tail];
-         const ends = ['console.log(1); while (true);', 'console.log(2); const all = []; while (true) all.push(new Uint8Array(1 << 20));', 'await new Promise(() => {})'];
-         for (const body of ends) await text(load(env, handler(body), { tails, limits: { cpuMs: 50 } })).catch(() => {});
+         const ends = [['console.log(1); while (true);', 50], ['console.log(2); const all = []; while (true) all.push(new Uint8Array(1 << 20));', 5000], ['await new Promise(() => {})', 50]];
+         for (const [body, cpuMs] of ends) await text(load(env, handler(body), { tails, limits: { cpuMs } })).catch(() => {});
          await until(() => told.length >= 3);
          return Response.json(told.map((e) => [e.outcome, e.logs.length, e.exceptions.length, e.event.request.method]).sort());",
     )
