@@ -10,6 +10,7 @@
 
 mod guest;
 pub mod log;
+pub mod pages;
 mod record;
 mod storage;
 

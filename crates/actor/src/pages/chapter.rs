@@ -1,0 +1,429 @@
+//! A chapter: one actor's history from a place to a later one, in one file that is written once.
+//!
+//! Driven by `fold` (writing), `shelf` (reading the past, and putting a base right after a crash) and `expire`. It holds the pages as they were at
+//! its first place that its records change, and the records themselves. Layout: header, compressed pages and blocks of records in the order
+//! written, compressed index. Everything has a checksum; a page or block that is damaged costs only itself.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use skep_id::ActorId;
+
+use super::{
+    PAGE, Page, PagesError,
+    disk::{Disk, DiskFile},
+    scan::{Scan, pack, unpack},
+};
+use crate::record::{Epoch, Record, RecordKind, Seq};
+
+const MAGIC: &[u8; 8] = b"SKEPCHP1";
+const HEADER: usize = 128;
+/// Bytes of records that are compressed together.
+const BLOCK: usize = 64 << 10;
+/// Bytes that are gathered for one write.
+const BUFFER: usize = 1 << 20;
+const PAGE_ENTRY: usize = 20;
+const BLOCK_ENTRY: usize = 44;
+const CHECKPOINT_ENTRY: usize = 12;
+
+/// Before what state of the base a chapter begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct From {
+    pub place: Seq,
+    pub time_ms: u64,
+    pub count: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PageEntry {
+    page: u32,
+    piece: Piece,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct BlockEntry {
+    first: Seq,
+    last: Seq,
+    min_time_ms: u64,
+    piece: Piece,
+    raw: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    offset: u64,
+    len: u32,
+    sum: u32,
+}
+
+/// What a chapter has and where.
+#[derive(Debug)]
+pub(super) struct Index {
+    pub from_time_ms: u64,
+    /// Pages that the database had at the first place, and at the last.
+    pub count: u32,
+    pub count_after: u32,
+    pages: Vec<PageEntry>,
+    blocks: Vec<BlockEntry>,
+    /// Checkpoints among the records, and the block that each is in.
+    checkpoints: Vec<(Seq, u32)>,
+}
+
+/// A chapter on disk.
+#[derive(Debug)]
+pub(super) struct Chapter {
+    pub path: PathBuf,
+    pub from: Seq,
+    pub to: Seq,
+    /// Time of the last record.
+    pub time_ms: u64,
+    actor: ActorId,
+    index: OnceLock<Arc<Index>>,
+}
+
+/// The name of a chapter's file says what must be known without opening it.
+fn name(from: Seq, to: Seq, time_ms: u64) -> String {
+    format!("{:016x}-{:016x}-{time_ms:016x}.chapter", from.0, to.0)
+}
+
+/// Places and time of the last record, from a file's name.
+pub(super) fn parse_name(name: &str) -> Option<(Seq, Seq, u64)> {
+    let mut parts = name.strip_suffix(".chapter")?.split('-').map(|part| u64::from_str_radix(part, 16).ok().filter(|_| part.len() == 16));
+    let parsed = (Seq(parts.next()??), Seq(parts.next()??), parts.next()??);
+    (parts.next().is_none() && parsed.0 < parsed.1).then_some(parsed)
+}
+
+/// Puts a record in a form that can be told from the next one.
+pub(super) fn frame(record: &Record, into: &mut Vec<u8>) {
+    for n in [record.seq.0, record.epoch.0, record.time_ms] {
+        into.extend(n.to_le_bytes());
+    }
+    into.push(record.kind as u8);
+    into.extend((record.body.len() as u32).to_le_bytes());
+    into.extend_from_slice(&record.body);
+}
+
+/// Takes a record off the front.
+pub(super) fn unframe(rest: &mut Scan<'_>, actor: ActorId) -> Option<Record> {
+    let (seq, epoch, time_ms) = (Seq(rest.u64()?), Epoch(rest.u64()?), rest.u64()?);
+    let kind = RecordKind::from_number(rest.u8()?)?;
+    let len = rest.u32()? as usize;
+    Some(Record { actor, epoch, seq, time_ms, kind, body: Bytes::copy_from_slice(rest.take(len)?) })
+}
+
+/// A chapter that is being written.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    disk: &'a dyn Disk,
+    dir: PathBuf,
+    temporary: PathBuf,
+    file: Arc<dyn DiskFile>,
+    actor: ActorId,
+    from: From,
+    /// Where `buffer` belongs.
+    at: u64,
+    buffer: Vec<u8>,
+    pages: Vec<PageEntry>,
+    blocks: Vec<BlockEntry>,
+    checkpoints: Vec<(Seq, u32)>,
+    block: Vec<u8>,
+    block_first: Option<Seq>,
+    block_min_ms: u64,
+    last: (Seq, u64),
+}
+
+impl<'a> Draft<'a> {
+    pub fn create(disk: &'a dyn Disk, dir: &Path, actor: ActorId, from: From) -> Result<Self, PagesError> {
+        let temporary = dir.join("chapter.new");
+        let file = disk.create(&temporary).map_err(PagesError::file(&temporary))?;
+        Ok(Self {
+            disk,
+            dir: dir.to_owned(),
+            temporary,
+            file,
+            actor,
+            from,
+            at: HEADER as u64,
+            buffer: Vec::new(),
+            pages: Vec::new(),
+            blocks: Vec::new(),
+            checkpoints: Vec::new(),
+            block: Vec::new(),
+            block_first: None,
+            block_min_ms: u64::MAX,
+            last: (from.place, from.time_ms),
+        })
+    }
+
+    /// A page as it was at the first place; in ascending order.
+    pub fn page(&mut self, page: u32, content: &Page) -> Result<(), PagesError> {
+        let piece = match pack(content) {
+            Some(packed) => self.piece(&packed)?,
+            None => self.piece(content)?,
+        };
+        self.pages.push(PageEntry { page, piece });
+        Ok(())
+    }
+
+    /// The next record.
+    pub fn record(&mut self, record: &Record) -> Result<(), PagesError> {
+        if record.kind == RecordKind::Checkpoint {
+            self.checkpoints.push((record.seq, self.blocks.len() as u32));
+        }
+        self.block_first.get_or_insert(record.seq);
+        self.block_min_ms = self.block_min_ms.min(record.time_ms);
+        self.last = (record.seq, record.time_ms);
+        frame(record, &mut self.block);
+        if self.block.len() >= BLOCK { self.end_block() } else { Ok(()) }
+    }
+
+    fn end_block(&mut self) -> Result<(), PagesError> {
+        let Some(first) = self.block_first.take() else { return Ok(()) };
+        let block = std::mem::take(&mut self.block);
+        let piece = match pack(&block) {
+            Some(packed) => self.piece(&packed)?,
+            None => self.piece(&block)?,
+        };
+        let min_time_ms = std::mem::replace(&mut self.block_min_ms, u64::MAX);
+        self.blocks.push(BlockEntry { first, last: self.last.0, min_time_ms, piece, raw: block.len() as u32 });
+        Ok(())
+    }
+
+    fn piece(&mut self, bytes: &[u8]) -> Result<Piece, PagesError> {
+        let piece = Piece { offset: self.at + self.buffer.len() as u64, len: bytes.len() as u32, sum: crc32c::crc32c(bytes) };
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER {
+            self.write_buffer()?;
+        }
+        Ok(piece)
+    }
+
+    fn write_buffer(&mut self) -> Result<(), PagesError> {
+        self.file.write_at(&self.buffer, self.at).map_err(PagesError::file(&self.temporary))?;
+        self.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Makes the chapter durable; it ends at the last record.
+    pub fn finish(mut self, count_after: u32) -> Result<Chapter, PagesError> {
+        self.end_block()?;
+        let raw = self.encode_index();
+        let index = self.piece(&pack(&raw).unwrap_or_else(|| raw.clone()))?;
+        self.write_buffer()?;
+        let (to, time_ms) = self.last;
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(self.actor.bytes());
+        for n in [self.from.place.0, to.0, self.from.time_ms, time_ms, index.offset] {
+            header.extend(n.to_le_bytes());
+        }
+        for n in [self.from.count, count_after, index.len, index.sum, raw.len() as u32] {
+            header.extend(n.to_le_bytes());
+        }
+        header.resize(HEADER - 4, 0);
+        header.extend(crc32c::crc32c(&header).to_le_bytes());
+        self.file.write_at(&header, 0).map_err(PagesError::file(&self.temporary))?;
+        self.file.sync().map_err(PagesError::file(&self.temporary))?;
+        let path = self.dir.join(name(self.from.place, to, time_ms));
+        self.disk.rename(&self.temporary, &path).map_err(PagesError::file(&path))?;
+        self.disk.sync_dir(&self.dir).map_err(PagesError::file(&self.dir))?;
+        Ok(Chapter::new(path, self.actor, (self.from.place, to, time_ms)))
+    }
+
+    fn encode_index(&self) -> Vec<u8> {
+        let mut raw = Vec::new();
+        for n in [self.pages.len(), self.blocks.len(), self.checkpoints.len()] {
+            raw.extend((n as u32).to_le_bytes());
+        }
+        let piece = |raw: &mut Vec<u8>, piece: Piece| {
+            raw.extend(piece.offset.to_le_bytes());
+            raw.extend(piece.len.to_le_bytes());
+            raw.extend(piece.sum.to_le_bytes());
+        };
+        for entry in &self.pages {
+            raw.extend(entry.page.to_le_bytes());
+            piece(&mut raw, entry.piece);
+        }
+        for entry in &self.blocks {
+            raw.extend([entry.first.0, entry.last.0, entry.min_time_ms].into_iter().flat_map(u64::to_le_bytes));
+            piece(&mut raw, entry.piece);
+            raw.extend(entry.raw.to_le_bytes());
+        }
+        for (seq, block) in &self.checkpoints {
+            raw.extend(seq.0.to_le_bytes());
+            raw.extend(block.to_le_bytes());
+        }
+        raw
+    }
+}
+
+fn scan_piece(rest: &mut Scan<'_>) -> Option<Piece> {
+    Some(Piece { offset: rest.u64()?, len: rest.u32()?, sum: rest.u32()? })
+}
+
+impl Index {
+    fn decode(raw: &[u8], from_time_ms: u64, count: u32, count_after: u32) -> Option<Self> {
+        let mut rest = Scan(raw);
+        let [pages, blocks, checkpoints] = [rest.u32()? as usize, rest.u32()? as usize, rest.u32()? as usize];
+        let expected = pages.checked_mul(PAGE_ENTRY)?.checked_add(blocks.checked_mul(BLOCK_ENTRY)?)?;
+        if rest.0.len() != expected.checked_add(checkpoints.checked_mul(CHECKPOINT_ENTRY)?)? {
+            return None;
+        }
+        let page = |rest: &mut Scan<'_>| Some(PageEntry { page: rest.u32()?, piece: scan_piece(rest)? });
+        let block = |rest: &mut Scan<'_>| {
+            let [first, last, min_time_ms] = [rest.u64()?, rest.u64()?, rest.u64()?];
+            Some(BlockEntry { first: Seq(first), last: Seq(last), min_time_ms, piece: scan_piece(rest)?, raw: rest.u32()? })
+        };
+        Some(Self {
+            from_time_ms,
+            count,
+            count_after,
+            pages: (0..pages).map(|_| page(&mut rest)).collect::<Option<_>>()?,
+            blocks: (0..blocks).map(|_| block(&mut rest)).collect::<Option<_>>()?,
+            checkpoints: (0..checkpoints).map(|_| Some((Seq(rest.u64()?), rest.u32()?))).collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl Chapter {
+    pub fn new(path: PathBuf, actor: ActorId, (from, to, time_ms): (Seq, Seq, u64)) -> Self {
+        Self { path, from, to, time_ms, actor, index: OnceLock::new() }
+    }
+
+    fn open(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, PagesError> {
+        disk.open(&self.path).map_err(PagesError::file(&self.path))
+    }
+
+    /// What the chapter has; read once.
+    pub fn index(&self, disk: &dyn Disk) -> Result<Arc<Index>, PagesError> {
+        if let Some(index) = self.index.get() {
+            return Ok(index.clone());
+        }
+        let index = Arc::new(self.read_index(disk)?);
+        Ok(self.index.get_or_init(|| index).clone())
+    }
+
+    fn read_index(&self, disk: &dyn Disk) -> Result<Index, PagesError> {
+        let (file, mut header) = (self.open(disk)?, [0; HEADER]);
+        self.fill(&*file, &mut header, 0)?;
+        let (body, sum) = header.split_at(HEADER - 4);
+        if crc32c::crc32c(body).to_le_bytes() != sum {
+            return Err(PagesError::damaged(&self.path, 0, "the header's checksum does not match"));
+        }
+        let mut rest = Scan(body);
+        let mut fields = || {
+            let (magic, owner): ([u8; 8], [u8; 32]) = (rest.array()?, rest.array()?);
+            let [from, to, from_time_ms, _time, offset] = [rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?];
+            let [count, count_after, len, sum, raw] = [rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?];
+            let matches = magic == *MAGIC && owner == *self.actor.bytes() && (Seq(from), Seq(to)) == (self.from, self.to);
+            matches.then_some((Piece { offset, len, sum }, raw as usize, from_time_ms, count, count_after))
+        };
+        let (piece, raw, from_time_ms, count, count_after) =
+            fields().ok_or_else(|| PagesError::damaged(&self.path, 0, "it is not the chapter that its name says"))?;
+        let bytes = self.unpacked(&*file, piece, raw, "the index")?;
+        Index::decode(&bytes, from_time_ms, count, count_after)
+            .ok_or_else(|| PagesError::damaged(&self.path, piece.offset, "the index makes no sense"))
+    }
+
+    fn fill(&self, file: &dyn DiskFile, into: &mut [u8], offset: u64) -> Result<(), PagesError> {
+        file.read_at(into, offset).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => PagesError::damaged(&self.path, offset, "the file ends before or within this part"),
+            _ => PagesError::File(self.path.clone(), e),
+        })
+    }
+
+    fn unpacked(&self, file: &dyn DiskFile, piece: Piece, raw: usize, what: &str) -> Result<Vec<u8>, PagesError> {
+        let end = piece.offset.checked_add(u64::from(piece.len));
+        if end.is_none_or(|end| file.len().is_ok_and(|len| end > len)) {
+            return Err(PagesError::damaged(&self.path, piece.offset, format!("the file ends before or within {what}")));
+        }
+        let mut bytes = vec![0; piece.len as usize];
+        self.fill(file, &mut bytes, piece.offset)?;
+        if crc32c::crc32c(&bytes) != piece.sum {
+            return Err(PagesError::damaged(&self.path, piece.offset, format!("the checksum of {what} does not match")));
+        }
+        if bytes.len() == raw {
+            return Ok(bytes);
+        }
+        unpack(&bytes, raw).ok_or_else(|| PagesError::damaged(&self.path, piece.offset, format!("{what} does not decompress")))
+    }
+
+    /// The pages that its records change, as far as they existed before.
+    pub fn pages(&self, disk: &dyn Disk) -> Result<Vec<u32>, PagesError> {
+        Ok(self.index(disk)?.pages.iter().map(|entry| entry.page).collect())
+    }
+
+    /// A page as it was at the first place, if the records change it and it existed.
+    pub fn page(&self, disk: &dyn Disk, page: u32, into: &mut Page) -> Result<bool, PagesError> {
+        let index = self.index(disk)?;
+        let Ok(found) = index.pages.binary_search_by_key(&page, |entry| entry.page) else { return Ok(false) };
+        let file = self.open(disk)?;
+        let bytes = self.unpacked(&*file, index.pages[found].piece, PAGE, &format!("page {page}"))?;
+        into.copy_from_slice(&bytes);
+        Ok(true)
+    }
+
+    /// The records after a place, up to and including another, in order.
+    pub fn records(&self, disk: &dyn Disk, after: Seq, to: Seq) -> Result<Vec<Record>, PagesError> {
+        let (index, mut records) = (self.index(disk)?, Vec::new());
+        for block in index.blocks.iter().filter(|block| block.last > after && block.first <= to) {
+            records.extend(self.block(disk, block)?.into_iter().filter(|record| record.seq > after && record.seq <= to));
+        }
+        Ok(records)
+    }
+
+    fn block(&self, disk: &dyn Disk, block: &BlockEntry) -> Result<Vec<Record>, PagesError> {
+        let what = format!("records {} to {}", block.first, block.last);
+        let bytes = self.unpacked(&*self.open(disk)?, block.piece, block.raw as usize, &what)?;
+        let (mut rest, mut records) = (Scan(&bytes), Vec::new());
+        while !rest.0.is_empty() {
+            let record = unframe(&mut rest, self.actor);
+            records.push(record.ok_or_else(|| PagesError::damaged(&self.path, block.piece.offset, format!("{what} make no sense")))?);
+        }
+        Ok(records)
+    }
+
+    /// The latest checkpoint that is not after a place.
+    pub fn checkpoint(&self, disk: &dyn Disk, at: Seq) -> Result<Option<Record>, PagesError> {
+        let index = self.index(disk)?;
+        let Some((seq, block)) = index.checkpoints.iter().rev().find(|(seq, _)| *seq <= at) else { return Ok(None) };
+        let Some(block) = index.blocks.get(*block as usize) else {
+            return Err(PagesError::damaged(&self.path, 0, format!("checkpoint {seq} is in no block")));
+        };
+        Ok(self.block(disk, block)?.into_iter().find(|record| record.seq == *seq))
+    }
+
+    /// The last place whose record was not written after a time.
+    pub fn place_at(&self, disk: &dyn Disk, time_ms: u64) -> Result<Option<Seq>, PagesError> {
+        for block in self.index(disk)?.blocks.iter().rev().filter(|block| block.min_time_ms <= time_ms) {
+            if let Some(record) = self.block(disk, block)?.iter().rev().find(|record| record.time_ms <= time_ms) {
+                return Ok(Some(record.seq));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads everything; what is wrong, and what it costs.
+    pub fn verify(&self, disk: &dyn Disk) -> Vec<(PagesError, String)> {
+        let index = match self.index(disk) {
+            Ok(index) => index,
+            Err(e) => return vec![(e, format!("the past from place {} to {}", self.from, self.to))],
+        };
+        let mut faults = Vec::new();
+        for entry in &index.pages {
+            if let Err(e) = self.page(disk, entry.page, &mut [0; PAGE]) {
+                faults.push((e, format!("page {} as it was before place {}", entry.page, self.to)));
+            }
+        }
+        for block in &index.blocks {
+            if let Err(e) = self.block(disk, block) {
+                faults.push((e, format!("what happened from place {} to {}", block.first, block.last)));
+            }
+        }
+        faults
+    }
+}

@@ -1,0 +1,343 @@
+//! All actors' pages of one node: opens them, as they are and as they were.
+//!
+//! Driven by `actor` and `storage`. It keeps nothing of an actor of which nothing is open. Files below its folder:
+//! `base/<2 hex>/<id>.base`, and in `history/<2 hex>/<id>/` the chapters, the latest checkpoint of the time before them, and marks of children.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use skep_id::ActorId;
+
+use super::{
+    Pages, PagesError, View,
+    commit::decode_commit,
+    disk::{Disk, LocalDisk},
+    layer::Layer,
+    shelf::{Pin, Shelf, place_in},
+};
+use crate::{
+    log::{DurableLog, Head, LogError},
+    record::{Record, RecordKind, Seq},
+};
+
+/// Records that are read from the log at once.
+pub(super) const WINDOW: u64 = 1024;
+/// How often a place is looked up again because a fold moved it from the log to a chapter meanwhile.
+const TRIES: usize = 16;
+
+/// The folder with bases and histories of all actors of a node.
+#[derive(Debug)]
+pub struct Library {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) log: Arc<dyn DurableLog>,
+    pub(super) bases: PathBuf,
+    pub(super) histories: PathBuf,
+    shelves: Mutex<HashMap<ActorId, Weak<Shelf>>>,
+    history: AtomicBool,
+}
+
+/// A database as of a place, not yet for anyone.
+struct Opened {
+    layer: Layer,
+    pin: Pin,
+    at: Seq,
+    tail: u64,
+}
+
+impl Library {
+    /// Opens the library in a folder, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn open(dir: &Path, log: Arc<dyn DurableLog>) -> Result<Arc<Self>, PagesError> {
+        Self::on(Arc::new(LocalDisk), dir, log)
+    }
+
+    pub(super) fn on(disk: Arc<dyn Disk>, dir: &Path, log: Arc<dyn DurableLog>) -> Result<Arc<Self>, PagesError> {
+        let (bases, histories) = (dir.join("base"), dir.join("history"));
+        for dir in [&bases, &histories] {
+            disk.make_dirs(dir).map_err(PagesError::file(dir))?;
+        }
+        Ok(Arc::new(Self { disk, log, bases, histories, shelves: Mutex::default(), history: AtomicBool::new(true) }))
+    }
+
+    /// Whether the past is kept at all, until [`Library::expire`] drops it; it is unless told otherwise. Without, a fold leaves no chapter
+    /// behind that nothing needs, and only the latest checkpoint.
+    pub fn keep_history(&self, yes: bool) {
+        self.history.store(yes, Ordering::Relaxed);
+    }
+
+    pub(super) fn keeps_history(&self) -> bool {
+        self.history.load(Ordering::Relaxed)
+    }
+
+    /// The shelf of an actor, known or not.
+    pub(super) fn shelf(self: &Arc<Self>, actor: ActorId) -> Result<Arc<Shelf>, PagesError> {
+        let shelf = {
+            let mut shelves = self.shelves.lock();
+            let open = shelves.get(&actor).and_then(Weak::upgrade);
+            open.unwrap_or_else(|| {
+                let (base, history) = (place_in(&self.bases, actor, ".base"), place_in(&self.histories, actor, ""));
+                let shelf = Arc::new(Shelf::new(self, actor, base, history));
+                shelves.insert(actor, Arc::downgrade(&shelf));
+                shelf
+            })
+        };
+        shelf.load(self)?;
+        Ok(shelf)
+    }
+
+    /// Forgets a shelf that nobody holds any more.
+    pub(super) fn put_away(&self, actor: ActorId) {
+        let mut shelves = self.shelves.lock();
+        if shelves.get(&actor).is_some_and(|shelf| shelf.strong_count() == 0) {
+            shelves.remove(&actor);
+        }
+    }
+
+    /// Whether there is anything of an actor.
+    pub(super) fn knows(&self, actor: ActorId) -> Result<bool, PagesError> {
+        let path = place_in(&self.bases, actor, ".base");
+        Ok(self.log.head(actor) != Head::default() || self.disk.exists(&path).map_err(PagesError::file(&path))?)
+    }
+
+    /// The pages of an actor as of its last durable record. `None`: there is no such actor, or its last record says that it is gone. One
+    /// actor's pages are opened by one owner at a time.
+    ///
+    /// # Errors
+    /// When files or log cannot be read or are damaged.
+    pub fn pages(self: &Arc<Self>, actor: ActorId) -> Result<Option<Pages>, PagesError> {
+        if !self.knows(actor)? {
+            return Ok(None);
+        }
+        let shelf = self.shelf(actor)?;
+        let opened = match self.open_at(&shelf, None) {
+            Err(PagesError::Gone(gone)) if gone == actor => return Ok(None),
+            other => other?,
+        };
+        shelf.set_tail(opened.tail);
+        Ok(Some(Pages::new(shelf, opened.layer)))
+    }
+
+    /// The pages of an actor that is new: none, as of place 0. Nothing is written.
+    ///
+    /// # Errors
+    /// When there is such an actor.
+    pub fn create(self: &Arc<Self>, actor: ActorId) -> Result<Pages, PagesError> {
+        if self.knows(actor)? {
+            return Err(PagesError::Exists(actor));
+        }
+        let shelf = self.shelf(actor)?;
+        shelf.set_tail(0);
+        Ok(Pages::new(shelf, Layer::new(Seq(0), 0)))
+    }
+
+    /// An actor's database as of a durable place.
+    ///
+    /// # Errors
+    /// When there is no such actor or place, the place is no longer kept, or files or log cannot be read or are damaged.
+    pub fn view(self: &Arc<Self>, actor: ActorId, at: Seq) -> Result<View, PagesError> {
+        if !self.knows(actor)? {
+            return Err(PagesError::Gone(actor));
+        }
+        let opened = self.open_at(&self.shelf(actor)?, Some(at))?;
+        Ok(View::new(opened.layer, opened.at, opened.pin))
+    }
+
+    /// Lays what records changed above the nearest place before `at` (or the log's end) that pages can be read as of.
+    fn open_at(&self, shelf: &Arc<Shelf>, at: Option<Seq>) -> Result<Opened, PagesError> {
+        self.again_if_moved(shelf, || {
+            let head = self.log.head(shelf.actor).seq;
+            let at = at.unwrap_or(head);
+            let state = shelf.state.read();
+            if state.gone {
+                return Err(PagesError::Gone(shelf.actor));
+            }
+            if at > head {
+                return Err(PagesError::NotYet { actor: shelf.actor, at, head });
+            }
+            let chapter = if at < state.place() { state.chapter_of(at).cloned() } else { None };
+            if chapter.is_none() && at < state.place() {
+                return Err(PagesError::Expired { actor: shelf.actor, at, first: state.first() });
+            }
+            let (below, count) = (chapter.as_ref().map_or(state.place(), |chapter| chapter.from), state.count());
+            let pin = shelf.pin(below);
+            drop(state);
+            let mut opened = Opened { layer: Layer::new(below, count), pin, at, tail: 0 };
+            match chapter {
+                Some(chapter) => {
+                    opened.layer = Layer::new(below, chapter.index(&*self.disk)?.count);
+                    opened.apply(&chapter.records(&*self.disk, below, at)?)?;
+                }
+                None => {
+                    let mut after = below;
+                    while after < at {
+                        let to = at.min(Seq(after.0.saturating_add(WINDOW)));
+                        opened.apply(&self.log.read(shelf.actor, after, to)?)?;
+                        after = to;
+                    }
+                }
+            }
+            Ok(opened)
+        })
+    }
+
+    /// Looks again when a fold has moved records from the log to a chapter between two steps.
+    fn again_if_moved<T>(&self, shelf: &Shelf, mut look: impl FnMut() -> Result<T, PagesError>) -> Result<T, PagesError> {
+        for _ in 0..TRIES {
+            let place = shelf.state.read().place();
+            match look() {
+                Err(PagesError::Log(LogError::Trimmed { .. })) if shelf.state.read().place() != place => {}
+                result => return result,
+            }
+        }
+        look()
+    }
+
+    /// The last place whose record was not written after a time (ms since the epoch of Unix, by the clock of who wrote it).
+    ///
+    /// # Errors
+    /// When there is no such actor, the time lies before what is kept, or files or log cannot be read or are damaged.
+    pub fn place_at(self: &Arc<Self>, actor: ActorId, time_ms: u64) -> Result<Seq, PagesError> {
+        if !self.knows(actor)? {
+            return Err(PagesError::Gone(actor));
+        }
+        let shelf = self.shelf(actor)?;
+        if let Some(record) = self.last_in_tail(&shelf, Seq(u64::MAX), |record| record.time_ms <= time_ms)? {
+            return Ok(record.seq);
+        }
+        let (chapters, base) = {
+            let state = shelf.state.read();
+            (state.chapters.clone(), state.base.as_ref().map(|base| base.header))
+        };
+        for chapter in chapters.iter().rev() {
+            if let Some(place) = chapter.place_at(&*self.disk, time_ms)? {
+                return Ok(place);
+            }
+        }
+        let (first, first_ms) = match (chapters.first(), base) {
+            (Some(chapter), _) => (chapter.from, chapter.index(&*self.disk)?.from_time_ms),
+            (None, Some(header)) => (header.place, header.time_ms),
+            (None, None) => (Seq(0), 0),
+        };
+        if first == Seq(0) || first_ms <= time_ms { Ok(first) } else { Err(PagesError::Expired { actor, at: Seq(0), first }) }
+    }
+
+    /// The latest checkpoint that is not after a place. The last one of the time that is no longer kept is still found.
+    ///
+    /// # Errors
+    /// When there is no such actor, or files or log cannot be read or are damaged.
+    pub fn checkpoint(self: &Arc<Self>, actor: ActorId, at: Seq) -> Result<Option<Record>, PagesError> {
+        if !self.knows(actor)? {
+            return Err(PagesError::Gone(actor));
+        }
+        let shelf = self.shelf(actor)?;
+        if let Some(record) = self.last_in_tail(&shelf, at, |record| record.kind == RecordKind::Checkpoint)? {
+            return Ok(Some(record));
+        }
+        let chapters = shelf.state.read().chapters.clone();
+        for chapter in chapters.iter().rev().filter(|chapter| chapter.from < at) {
+            if let Some(record) = chapter.checkpoint(&*self.disk, at)? {
+                return Ok(Some(record));
+            }
+        }
+        Ok(shelf.checkpoint(self)?.filter(|record| record.seq <= at))
+    }
+
+    /// The last record after the base's place, up to another, that is as wanted.
+    fn last_in_tail(&self, shelf: &Shelf, to: Seq, wanted: impl Fn(&Record) -> bool) -> Result<Option<Record>, PagesError> {
+        self.again_if_moved(shelf, || {
+            let place = shelf.state.read().place();
+            let mut to = self.log.head(shelf.actor).seq.min(to);
+            while to > place {
+                let after = place.max(Seq(to.0.saturating_sub(WINDOW)));
+                let records = self.log.read(shelf.actor, after, to)?;
+                if let Some(record) = records.into_iter().rev().find(|record| wanted(record)) {
+                    return Ok(Some(record));
+                }
+                to = after;
+            }
+            Ok(None)
+        })
+    }
+
+    /// Bytes of an actor's records that no fold has brought to its base yet: what its next activation reads. Counted while its pages are open
+    /// (checkpoints appended meanwhile left out), else read from the log.
+    ///
+    /// # Errors
+    /// When files or log cannot be read or are damaged.
+    pub fn tail_bytes(self: &Arc<Self>, actor: ActorId) -> Result<u64, PagesError> {
+        if !self.knows(actor)? {
+            return Ok(0);
+        }
+        let shelf = self.shelf(actor)?;
+        if let Some(bytes) = shelf.tail() {
+            return Ok(bytes);
+        }
+        let bytes = std::cell::Cell::new(0);
+        self.again_if_moved(&shelf, || {
+            bytes.set(0);
+            let (mut after, head) = (shelf.state.read().place(), self.log.head(actor).seq);
+            while after < head {
+                let to = head.min(Seq(after.0.saturating_add(WINDOW)));
+                let read: usize = self.log.read(actor, after, to)?.iter().map(|record| record.body.len()).sum();
+                bytes.set(bytes.get() + read as u64);
+                after = to;
+            }
+            Ok(())
+        })?;
+        Ok(bytes.get())
+    }
+
+    /// Actors that have a base or a history, in no order. Those that have only records in the log are not among them.
+    ///
+    /// # Errors
+    /// When folders cannot be read.
+    pub fn actors(&self) -> Result<Vec<ActorId>, PagesError> {
+        let mut actors = Vec::new();
+        for dir in [&self.bases, &self.histories] {
+            for half in self.disk.names(dir).map_err(PagesError::file(dir))? {
+                let dir = dir.join(half);
+                let names = self.disk.names(&dir).map_err(PagesError::file(&dir))?;
+                actors.extend(names.iter().filter_map(|name| name.strip_suffix(".base").unwrap_or(name).parse::<ActorId>().ok()));
+            }
+        }
+        actors.sort_unstable();
+        actors.dedup();
+        Ok(actors)
+    }
+}
+
+impl Opened {
+    fn apply(&mut self, records: &[Record]) -> Result<(), PagesError> {
+        for record in records {
+            self.tail += record.body.len() as u64;
+            apply(&mut self.layer, record, |page, into| self.pin.shelf.read_as_of(self.pin.place(), page, into))?;
+        }
+        Ok(())
+    }
+}
+
+/// Lays one record above what a layer has.
+pub(super) fn apply(
+    layer: &mut Layer,
+    record: &Record,
+    below: impl Fn(u32, &mut super::Page) -> Result<(), PagesError>,
+) -> Result<(), PagesError> {
+    match record.kind {
+        RecordKind::Commit => {
+            let decoded = decode_commit(&record.body);
+            let (_, delta) = decoded.map_err(|why| PagesError::Record { actor: record.actor, seq: record.seq, why })?;
+            layer.apply(record.seq, &delta, below)
+        }
+        RecordKind::Delete => Err(PagesError::Gone(record.actor)),
+        RecordKind::Fence | RecordKind::Checkpoint | RecordKind::Fork => Ok(()),
+    }
+}
