@@ -97,6 +97,11 @@ export function isOpaque(value: object): boolean {
   return false;
 }
 
+/** The error for an object of an interface that has no form of data. */
+export function unsupported(value: object): DOMException {
+  return dataCloneError(`Could not serialize object of type "${nameOf(value)}". This type does not support serialization.`);
+}
+
 // --- errors --------------------------------------------------------------------------------------------------------------
 
 const errorPrototypes: Record<string, object> = Object.create(null) as Record<string, object>;
@@ -249,7 +254,7 @@ class Copier {
     const cloneable = cloneableOf(value);
     if (cloneable !== undefined) return this.#remember(value, cloneable.how.clone(value) as object);
     if (isOpaque(value)) {
-      throw dataCloneError(`Could not serialize object of type "${nameOf(value)}". This type does not support serialization.`);
+      throw unsupported(value);
     }
     return this.#plain(value);
   }

@@ -5,20 +5,25 @@
  */
 import { Encoded, decodedStream, listIn, pumpOf, streamOf, takeBody, type Pump, type Source } from "./body";
 import { CompressionStream } from "./compression";
-import { defineBinding, env, makeEnv, type BindingDescriptor } from "./env";
+import { defineBinding, env, makeEnv, renewEnv, type BindingDescriptor } from "./env";
 import { setEnv } from "./node/process";
 import { Event, fire, globalTarget, hasListeners } from "./events";
 import { Headers, listGet, listHas, type HeaderList } from "./headers";
 import { fetchVia } from "./fetch";
 import { host, type Wire } from "./host";
-import { workerLoader } from "./loader";
+import { becomeActor, construct, type Identity } from "./actor/instance";
+import { loopbackClass, namespace, renewNamespace } from "./actor/namespace";
+import { receive, WebSocketRequestResponsePair } from "./actor/sockets";
+import { alarmInfo } from "./actor/timers";
+import { renewLoader, workerLoader } from "./loader";
 import { describe } from "./report";
 import { Request, abandonRequest, requestOver } from "./request";
 import { MORE, Response, STATUS, stateIfResponse, type ResponseState } from "./response";
 import { ReadableStream } from "./streams";
 import { bindCalls, callNow, setTailed, traceItems } from "./tail";
 import { defineInterface, requireArguments } from "./webidl";
-import { bindEntrypoints, bindWeb, loopbackStub, received, serviceStub } from "./rpc";
+import { bindEntrypoints, bindWeb, isStub, loopbackStub, received, renewService, serviceStub } from "./rpc";
+import { state as internals } from "./state";
 import { DurableObject, WorkerEntrypoint, WorkflowEntrypoint, currentCall, enterCall, setWorld } from "./workers";
 import { releaseSocket } from "./websocket";
 
@@ -198,14 +203,36 @@ function isEntrypoint(entry: unknown): boolean {
   return (typeof entry === "object" && entry !== null) || (typeof entry === "function" && isEntrypointClass(entry));
 }
 
+/** What the host says of the worker's exports: the namespaces of its classes, and what is to be called outside of this isolate. */
+type OwnExport = [name: string, kind: "namespace" | "service", value: number];
+let ownExports: Map<string, OwnExport> | undefined;
+
+/** One property of `ctx.exports`. */
+function loopback(name: string, entry: unknown): object {
+  const own = ownExports?.get(name);
+  if (own?.[1] === "namespace") return loopbackClass(name, own[2]);
+  if (typeof entry === "function" && isPrototypeOf.call(DurableObject.prototype, entry.prototype as object)) return loopbackClass(name, undefined);
+  return loopbackStub(name === "default" ? null : name, own?.[2]);
+}
+
+function takeExports(list: OwnExport[]): void {
+  ownExports = new Map(list.map((own) => [own[0], own]));
+  for (const [name, kind, value] of list) {
+    const made: unknown = workerExports === undefined ? undefined : Object.getOwnPropertyDescriptor(workerExports, name)?.value;
+    if (made === undefined) continue;
+    if (kind === "namespace") renewNamespace(made as object, value);
+    else renewService(made as object, value);
+  }
+}
+
 function loopbackExports(namespace: Record<string, unknown>): object {
-  const names = Object.keys(namespace).filter((name) => isEntrypoint(namespace[name]));
+  const names = Object.keys(namespace).filter((name) => isEntrypoint(namespace[name]) || ownExports?.has(name));
   if (!hasDefault && (hasListeners(globalTarget, "fetch") || hasListeners(globalTarget, "scheduled"))) names.push("default");
   const exports = {};
   for (const name of names) {
     Object.defineProperty(exports, name, {
       get: () => {
-        const value = loopbackStub(name === "default" ? null : name);
+        const value = loopback(name, namespace[name]);
         Object.defineProperty(exports, name, { value, enumerable: true, configurable: true });
         return value;
       },
@@ -218,6 +245,8 @@ function loopbackExports(namespace: Record<string, unknown>): object {
 
 /** What answers an entrypoint's calls: an exported object of handlers, or a fresh instance of an exported class (`made`). */
 export function entrypointOf(name: string, ctx: ExecutionContext): { target: Handlers; made: boolean } | undefined {
+  const { actor } = internals;
+  if (actor !== undefined) return { target: actor.instance!, made: true };
   const entry = worker?.[name === "" ? "default" : name];
   if (typeof entry === "object" && entry !== null) return { target: entry as Handlers, made: false };
   if (typeof entry === "function" && isEntrypointClass(entry)) return { target: new entry(ctx, env), made: true };
@@ -226,7 +255,7 @@ export function entrypointOf(name: string, ctx: ExecutionContext): { target: Han
 
 /** Calls a handler: of an object with `(event, env, ctx)`, of an instance with the event only. */
 function callHandler(entrypoint: string, name: string, ctx: ExecutionContext, event: unknown): unknown {
-  const entry = worker?.[entrypoint === "" ? "default" : entrypoint];
+  const entry = internals.actor === undefined ? worker?.[entrypoint === "" ? "default" : entrypoint] : undefined;
   // The usual case first, without the wrapping that `entrypointOf` does.
   if (typeof entry === "object" && entry !== null) {
     if (typeof (entry as Handlers)[name] === "function") return (entry as Record<string, Function>)[name]!(event, env, ctx) as unknown;
@@ -239,20 +268,33 @@ function callHandler(entrypoint: string, name: string, ctx: ExecutionContext, ev
   throw new Error(`Handler does not export a ${name}() function.`);
 }
 
-defineBinding("service", (channel: number) => serviceStub(channel));
-defineBinding("loader", (channel: number) => workerLoader(channel));
+defineBinding("service", (channel: number) => serviceStub(channel), (made, channel: number) => isStub(made) && renewService(made as object, channel));
+defineBinding("loader", (channel: number) => workerLoader(channel), renewLoader);
+defineBinding("namespace", (number: number) => namespace(number), renewNamespace);
+defineBinding("exports", (list: OwnExport[]) => (takeExports(list), {}));
 defineBinding("cloned", (bytes: Uint8Array, channels) => received([bytes, channels]) as unknown);
 
-host.on("load", (main: string, bindings: BindingDescriptor[], _options: Wire, tailed: boolean) => {
+host.onWake((bindings: BindingDescriptor[] | undefined) => bindings !== undefined && renewEnv(bindings, env));
+
+/** Makes the actor's instance, once its worker's modules are there. */
+function constructActor(namespace: Record<string, unknown>, identity: Identity): Promise<void> {
+  const [name, , , props] = identity;
+  const origin = { props: () => received(props as Parameters<typeof received>[0]) ?? {}, exports: () => world.exports };
+  return construct(namespace[name === "" ? "default" : name], identity, DurableObject.prototype, env, origin);
+}
+
+host.on("load", (main: string, bindings: BindingDescriptor[], _options: Wire, tailed: boolean, identity?: Identity | null) => {
   const failed = (e: unknown): void => void host.call("loaded", describe(e));
   try {
     if (tailed) setTailed(true);
+    if (identity) becomeActor(identity);
     if (bindings.length > 0) setEnv(makeEnv(bindings, env));
     setWorld(world); // top-level code may import it
     void then.call(host.raw.importModule(main), (namespace: unknown) => {
       worker = namespace as Record<string, unknown>;
       hasDefault = worker.default !== undefined;
-      host.call("loaded", null);
+      if (!identity) return host.call("loaded", null);
+      return then.call(constructActor(worker, identity), () => host.call("loaded", null), failed);
     }, failed);
   } catch (e) {
     failed(e);
@@ -471,6 +513,20 @@ host.on("scheduled", (call: number, entrypoint: string | null, props: Props, cro
   );
 });
 
+host.on("alarm", (call: number, name: string, at: number, retries: number) => {
+  const ctx = openCall(call, null);
+  const instance = internals.actor!.instance!;
+  deliver(ctx, () => {
+    if (typeof instance.alarm === "function") return Reflect.apply(instance.alarm, instance, [alarmInfo(name, at, retries)]) as unknown;
+    host.call("log", "warn", "Attempted to run a scheduled alarm without a handler, did you remember to export an alarm() function?", null, call);
+    return undefined;
+  });
+});
+
+host.on("socket", (call: number, ...message: Parameters<typeof receive>) => {
+  deliver(openCall(call, null), () => receive(...message));
+});
+
 host.on("test", (call: number, entrypoint: string | null, props: Props) => {
   const ctx = openCall(call, props);
   deliver(ctx, () => callHandler(entrypoint ?? "", "test", ctx, {}));
@@ -489,6 +545,12 @@ bindEntrypoints((name, props, call) => {
   const ctx = openCall(call, props);
   const found = entrypointOf(name ?? "", ctx);
   if (found === undefined) throw new Error(`The worker has no entrypoint named "${name ?? "default"}".`);
+  if (internals.actor?.callable === false) {
+    throw new TypeError(
+      "The receiving Durable Object does not support RPC, because its class was not declared with `extends DurableObject`. In order to enable RPC, " +
+        'make sure your class extends the special class `DurableObject`, which can be imported from the module "cloudflare:workers".',
+    );
+  }
   park(ctx);
   return {
     object: found.target,
@@ -529,4 +591,4 @@ host.on("run", (call: number, module: string, name: string, args: Wire[] | null)
   settle(ctx, runExport(ctx, module, name, args ?? []), answerJson);
 });
 
-export const globals = { ExecutionContext, ExtendableEvent, FetchEvent, ScheduledEvent, ScheduledController };
+export const globals = { ExecutionContext, ExtendableEvent, FetchEvent, ScheduledEvent, ScheduledController, WebSocketRequestResponsePair };

@@ -20,9 +20,15 @@ const makers: Record<string, BindingMaker> = Object.assign(Object.create(null) a
   data: (value: Uint8Array) => value.buffer,
 });
 
-/** Called while the image is made, for the kinds whose values are made elsewhere. */
-export function defineBinding(kind: string, make: BindingMaker): void {
+/** Puts what the host says now behind a value that was made before. */
+export type BindingRenewer = (made: unknown, value: any) => void;
+
+const renewers: Record<string, BindingRenewer> = Object.create(null) as Record<string, BindingRenewer>;
+
+/** Called while the image is made, for the kinds whose values are made elsewhere. `renew`: for what stands for something of the host's. */
+export function defineBinding(kind: string, make: BindingMaker, renew?: BindingRenewer): void {
   makers[kind] = make;
+  if (renew !== undefined) renewers[kind] = renew;
 }
 
 // Defined, not assigned: `__proto__` is a name like any other.
@@ -40,6 +46,19 @@ export function makeEnv(descriptors: readonly BindingDescriptor[], into: Record<
     else for (const key of Object.keys(made as object)) define(into, key, (made as Record<string, unknown>)[key]);
   }
   return into;
+}
+
+/**
+ * After waking: the host's table is new, and so are the numbers in it. Objects that stand for something in it stay the same, for scripts hold them;
+ * one that a script has put something else in the place of is left alone.
+ */
+export function renewEnv(descriptors: readonly BindingDescriptor[], of: Record<string, unknown>): void {
+  for (const descriptor of descriptors) {
+    const [name, kind, value] = descriptor;
+    const renew = renewers[kind];
+    if (renew !== undefined) renew(of[name], value);
+    else makeEnv([descriptor], of);
+  }
 }
 
 /** The live `env`: empty until `load`. */

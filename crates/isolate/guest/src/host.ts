@@ -55,12 +55,24 @@ export function hibernationError(what: string): DOMException {
 
 // A null prototype: event kinds come from the host, but a polluted Object.prototype must not add any.
 const listeners: Record<string, Listener> = Object.create(null);
-const wakers: (() => void)[] = [];
+const wakers: ((bindings: any) => void)[] = [];
 
 // Of the native classes the engine cannot make these two from outside: they arrive as DOMExceptions of that name.
 const rare: Record<string, object> = Object.assign(Object.create(null) as object, { URIError: URIError.prototype, EvalError: EvalError.prototype });
 
+const natives: Record<string, ErrorConstructor> = Object.assign(Object.create(null) as object, {
+  "": Error, Error, TypeError, RangeError, SyntaxError, ReferenceError, URIError, EvalError,
+});
+const RESET = "reset:";
+
+/** The error of a call to an actor that was ended or never began. */
+function resetError(name: string, message: string): Error {
+  const Native = natives[name];
+  return Object.assign(Native === undefined ? new DOMException(message, name) : new Native(message), { durableObjectReset: true });
+}
+
 function thrown(value: Wire): unknown {
+  if (value instanceof DOMException && value.name.startsWith(RESET)) return resetError(value.name.slice(RESET.length), value.message);
   const prototype = value instanceof DOMException ? rare[value.name] : undefined;
   return prototype === undefined ? value : Object.setPrototypeOf(new Error((value as Error).message), prototype);
 }
@@ -73,9 +85,10 @@ function settle(id: number, ok: boolean, value: Wire): void {
   else entry.reject(thrown(value));
 }
 
-function wake(lost: number[]): void {
+function wake(lost: number[], bindings: Wire): void {
+  state.wakes++;
   for (const id of lost) settle(id, false, hibernationError("An operation in flight") as unknown as Wire);
-  for (const f of wakers) f();
+  for (const f of wakers) f(bindings);
 }
 
 /** Allocates the id of a `start`; `host.startAs` issues it. Only needed by code that may abandon it. */
@@ -125,8 +138,8 @@ export const host = {
     listeners[kind] = listener;
   },
 
-  /** Runs after a snapshot was woken, once lost starts have been rejected. */
-  onWake(f: () => void): void {
+  /** Runs after a snapshot was woken, once lost starts have been rejected, with the descriptors of the bindings as they are now. */
+  onWake(f: (bindings: any) => void): void {
     wakers.push(f);
   },
 };

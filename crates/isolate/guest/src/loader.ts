@@ -3,7 +3,7 @@
  * validation and error texts. Everything here is synchronous: the host gives numbers at once and lets calls wait for the worker to start.
  */
 import { host, type Wire } from "./host";
-import { channelOf, Fetcher, persistent, serviceStub } from "./rpc";
+import { actorClass, channelOf, type DurableObjectClass, Fetcher, persistent, serviceStub } from "./rpc";
 import { moduleName } from "./webassembly";
 
 const maxCode = 64 * 1024 * 1024;
@@ -235,9 +235,12 @@ export class WorkerStub {
     return serviceStub(host.call("loader.entrypoint", this.#handle, chosen, props, channels, limits) as number) as Fetcher;
   }
 
-  getDurableObjectClass(name?: string | null, _options?: EntrypointOptions): never {
-    void this.#handle;
-    throw new Error(`getDurableObjectClass(${name === undefined || name === null ? "" : `"${name}"`}): Durable Objects are not available in this version of skep.`);
+  /** A class of the worker, for a facet. */
+  getDurableObjectClass(name?: string | null, options?: EntrypointOptions): DurableObjectClass {
+    const chosen = name === undefined || name === null || `${name}` === "default" ? null : `${name}`;
+    const given = objectOr<EntrypointOptions>(options, "Failed to execute 'getDurableObjectClass' on 'WorkerStub': parameter 2 is not of type 'EntrypointOptions'.");
+    const props = objectOr(given?.props, wrongField("props", "Object", "EntrypointOptions"));
+    return actorClass(() => host.call("loader.class", this.#handle, chosen, ...persistent(props)) as number);
   }
 }
 
@@ -251,8 +254,11 @@ async function provide(handle: number, callback: () => unknown): Promise<void> {
   }
 }
 
+/** Puts another channel behind a loader: the host's table is new after waking. */
+export let renewLoader: (loader: unknown, channel: number) => void;
+
 export class WorkerLoader {
-  readonly #channel: number;
+  #channel: number;
 
   constructor(key: object, channel: number) {
     if (key !== create) throw new TypeError("Illegal constructor");
@@ -273,6 +279,12 @@ export class WorkerLoader {
     const [handle, wanted] = host.call("loader.get", this.#channel, name) as [number, boolean];
     if (wanted) void provide(handle, callback);
     return new WorkerStub(create, handle);
+  }
+
+  static {
+    renewLoader = (loader, channel) => {
+      if (typeof loader === "object" && loader !== null && #channel in loader) loader.#channel = channel;
+    };
   }
 }
 

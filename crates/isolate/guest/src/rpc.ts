@@ -6,9 +6,10 @@
  * Calls made in one go travel together: a call leaves at the end of the microtask it was made in, and what was called on its pending result
  * by then (`stub.a().b()`) goes in the same message.
  */
-import { host } from "./host";
+import { hibernationError, host } from "./host";
 import { TooLarge, dataCloneError, deserialize, notCloneable, serialize, type ReadDelegate, type WriteDelegate } from "./clone";
 import { AbortController, AbortSignal } from "./abort";
+import { rename } from "./webidl";
 import { state } from "./state";
 import { ReadableStream, WritableStream } from "./streams";
 
@@ -41,13 +42,19 @@ export function bindWeb(classes: WebClasses): void {
 // --- channels ------------------------------------------------------------------------------------------------------------
 
 /** A channel of the host, shared by stubs and by the calls in flight on it; given back when the last of them lets go. */
-class Channel {
+export class Channel {
   readonly number: number;
+  /** Of which life of the isolate it is: the host's table is empty after waking. */
+  readonly #life = state.wakes;
   #users = 1;
   #broken: Fn[] | undefined;
 
   constructor(number: number) {
     this.number = number;
+  }
+
+  get lost(): boolean {
+    return this.#life !== state.wakes;
   }
 
   retain(): this {
@@ -56,7 +63,7 @@ class Channel {
   }
 
   release(): void {
-    if (--this.#users > 0) return;
+    if (--this.#users > 0 || this.lost) return;
     watched?.delete(this.number);
     host.call("channel.drop", this.number);
   }
@@ -95,15 +102,21 @@ class Stub {
   readonly service: boolean;
   /** Of a loopback binding: makes the same one with props. */
   specialise: ((props: unknown) => object) | undefined;
+  /** Makes the channel when it is first needed, and again after waking. Of a facet, whose start may have to be waited for. */
+  reopen: (() => Channel | Promise<Channel>) | undefined;
+  /** Why it cannot be sent, where it cannot. */
+  immovable: string | undefined;
+  /** Of an actor: its properties, which are no calls. */
+  shown: { name: string | undefined; id: object } | undefined;
 
-  constructor(channel: Channel, service: boolean) {
+  constructor(channel: Channel | undefined, service: boolean) {
     this.channel = channel;
     this.service = service;
   }
 
   dispose(): void {
     const { channel } = this;
-    this.channel = undefined;
+    this.channel = this.reopen = undefined;
     channel?.release();
   }
 }
@@ -150,19 +163,28 @@ const handler: ProxyHandler<object> = {
   preventExtensions: () => false,
 };
 
+/** As `handler`, for a stub whose target has properties of its own: `id` and `name`. */
+const actorHandler: ProxyHandler<object> = {
+  ...handler,
+  get: (target, key, receiver) => (typeof key === "string" && hasOwn(target, key) ? Reflect.get(target, key) : handler.get!(target, key, receiver)) as unknown,
+  ownKeys: (target) => Object.getOwnPropertyNames(target),
+  getOwnPropertyDescriptor: (target, key) => (typeof key === "string" ? Reflect.getOwnPropertyDescriptor(target, key) : undefined),
+};
+
 /** What a remote object is inside; undefined for everything else. Runs no code of the value. */
 function stateOf(value: unknown): State | undefined {
   const details = host.raw.getProxyDetails(value);
-  return details !== undefined && details[1] === handler ? (details[0] as { [STATE]: State })[STATE] : undefined;
+  return details !== undefined && (details[1] === handler || details[1] === actorHandler) ? (details[0] as { [STATE]: State })[STATE] : undefined;
 }
 
 function proxyFor(state: State): object {
   const service = state instanceof Stub && state.service;
-  const C = service ? Fetcher : state instanceof Stub ? RpcStub : state instanceof Property ? RpcProperty : RpcPromise;
+  const C = state instanceof Stub && state.shown ? DurableObjectStub : service ? Fetcher : state instanceof Stub ? RpcStub : state instanceof Property ? RpcProperty : RpcPromise;
   const target = service && !state.specialise ? {} : () => {};
   Object.setPrototypeOf(target, C.prototype as object);
   Object.defineProperty(target, STATE, { value: state, configurable: true });
-  const proxy = new Proxy(target, handler);
+  const shown = state instanceof Stub && state.shown;
+  const proxy = new Proxy(shown ? Object.assign(target, shown) : target, shown ? actorHandler : handler);
   if (state instanceof Stub) abandoned.register(proxy, state, state);
   return proxy;
 }
@@ -171,9 +193,22 @@ function stubFor(channel: Channel, service: boolean): object {
   return proxyFor(new Stub(channel, service));
 }
 
+/** The stub's channel, as it is now; a promise while a facet is being started. */
+function opening(stub: Stub): Channel | Promise<Channel> {
+  const { channel, reopen } = stub;
+  if (channel !== undefined && !channel.lost) return channel;
+  if (reopen === undefined) throw channel === undefined ? new Error("RPC stub used after being disposed.") : hibernationError("What this stub stood for");
+  const opened = reopen();
+  if (!(opened instanceof Channel)) return opened;
+  if (opened.lost) throw hibernationError("What this stub stood for");
+  return (stub.channel = opened);
+}
+
 function open(stub: Stub): Channel {
-  if (stub.channel === undefined) throw new Error("RPC stub used after being disposed.");
-  return stub.channel;
+  const channel = opening(stub);
+  if (channel instanceof Channel) return channel;
+  channel.catch(() => {});
+  throw new TypeError(stub.immovable ?? "This stub cannot be used yet.");
 }
 
 function stubState(value: unknown): Stub {
@@ -208,6 +243,13 @@ export class RpcStub {
   }
 }
 
+function fetchOn(channel: Channel, input: unknown, init: unknown): Promise<unknown> {
+  const release = (): void => channel.release();
+  const answer = web.fetchOn(channel.retain().number, input, init);
+  answer.then(release, release);
+  return answer;
+}
+
 /** A binding to another worker's entrypoint. */
 export class Fetcher {
   constructor() {
@@ -215,11 +257,8 @@ export class Fetcher {
   }
 
   fetch(input: unknown, init?: unknown): Promise<unknown> {
-    const channel = open(stubState(this)).retain();
-    const release = (): void => channel.release();
-    const answer = web.fetchOn(channel.number, input, init);
-    answer.then(release, release);
-    return answer;
+    const channel = opening(stubState(this));
+    return channel instanceof Channel ? fetchOn(channel, input, init) : channel.then((c) => fetchOn(c, input, init));
   }
 
   connect(): never {
@@ -230,6 +269,9 @@ export class Fetcher {
     RpcStub.prototype[Symbol.dispose].call(this as unknown as RpcStub);
   }
 }
+
+/** The stub of an actor: a service stub that knows whose it is. */
+class DurableObjectStub extends Fetcher {}
 
 export class RpcProperty {
   constructor() {
@@ -271,7 +313,8 @@ export class RpcPromise {
   }
 }
 
-for (const C of [RpcStub, RpcPromise, RpcProperty, Fetcher, RpcTarget]) {
+rename(DurableObjectStub, "DurableObject");
+for (const C of [RpcStub, RpcPromise, RpcProperty, Fetcher, RpcTarget, DurableObjectStub]) {
   Object.defineProperty(C.prototype, Symbol.toStringTag, { value: C.name, configurable: true });
 }
 
@@ -280,19 +323,59 @@ export function serviceStub(channel: number): object {
   return stubFor(new Channel(channel), true);
 }
 
+/** Puts another channel behind the stub of a service binding: the one it had was lost. */
+export function renewService(stub: object, channel: number): void {
+  (stateOf(stub) as Stub).channel = new Channel(channel);
+}
+
+/** The stub of an actor, which opens its channel when it is first used and whenever that was lost. */
+export function actorStub(id: object, name: string | undefined, openChannel: () => number): object {
+  const stub = new Stub(undefined, true);
+  stub.shown = { name, id };
+  stub.reopen = () => new Channel(openChannel());
+  return proxyFor(stub);
+}
+
+/** The stub of a facet, whose channel may be there only when its start has been worked out. It cannot be sent. */
+export function facetStub(openChannel: () => number | Promise<number>): object {
+  const stub = new Stub(undefined, true);
+  stub.immovable = "Stubs pointing to Durable Object facets are not serializable.";
+  let starting: Promise<Channel> | undefined;
+  stub.reopen = () => {
+    const opened = starting ?? openChannel();
+    if (typeof opened === "number") return new Channel(opened);
+    const settled = (): void => { starting = undefined; };
+    starting ??= (opened as Promise<number>).then((n) => (stub.channel = new Channel(n)));
+    starting.then(settled, settled);
+    return starting;
+  };
+  return proxyFor(stub);
+}
+
+/** Whether a value is any kind of stub. */
+export function isStub(value: unknown): boolean {
+  return stateOf(value) !== undefined;
+}
+
 /** A channel of its own for whoever the service stub is given to; undefined: not a service stub. */
 export function channelOf(value: unknown): number | undefined {
   const state = stateOf(value);
-  return state instanceof Stub && state.service ? (host.call("channel.dup", open(state).number) as number) : undefined;
+  if (!(state instanceof Stub) || !state.service) return undefined;
+  if (state.immovable !== undefined) throw dataCloneError(state.immovable);
+  return host.call("channel.dup", open(state).number) as number;
 }
 
-/** The stub of an entrypoint of this worker (`ctx.exports.Name`); calling it gives one with props. */
-export function loopbackStub(name: string | null): object {
-  const make = (props: unknown): Stub => {
-    const [bytes, channels] = persistent(props);
-    return new Stub(new Channel(host.call("channel.entrypoint", name, bytes, channels) as number), true);
-  };
-  const stub = make(undefined);
+/** A channel to an exported class or object of this worker, with props. */
+export function entrypointChannel(name: string | null, props: unknown): number {
+  const [bytes, channels] = persistent(props);
+  return host.call("channel.entrypoint", name, bytes, channels) as number;
+}
+
+/** The stub of an entrypoint of this worker (on a channel that the host gave for it, if it did) (`ctx.exports.Name`); calling it gives one with props. */
+export function loopbackStub(name: string | null, channel?: number): object {
+  const make = (props: unknown): Stub => new Stub(new Channel(entrypointChannel(name, props)), true);
+  const stub = channel === undefined ? make(undefined) : new Stub(new Channel(channel), true);
+  if (channel === undefined) stub.reopen = () => make(undefined).channel!;
   stub.specialise = (props) => proxyFor(make(props));
   return proxyFor(stub);
 }
@@ -300,7 +383,31 @@ export function loopbackStub(name: string | null): object {
 // --- writing values ------------------------------------------------------------------------------------------------------
 
 const enum Kind {
-  Stub, Service, Readable, Writable, Headers, Request, Response, AbortSignal,
+  Stub, Service, Readable, Writable, Headers, Request, Response, AbortSignal, ActorClass,
+}
+
+/** A class apart from its instances, by a channel on which nothing can be called. */
+export class DurableObjectClass {
+  readonly #stub = new Stub(undefined, true);
+
+  /** `make` opens the channel, when it is first needed and whenever it was lost. */
+  constructor(key: unknown, make: () => Channel) {
+    if (key !== STATE) throw new TypeError("Illegal constructor");
+    this.#stub.reopen = make;
+    abandoned.register(this, this.#stub);
+  }
+
+  /** The class's channel; undefined: not a class. */
+  static channelOf(value: unknown): number | undefined {
+    return typeof value === "object" && value !== null && #stub in value ? open(value.#stub).number : undefined;
+  }
+}
+
+Object.defineProperty(DurableObjectClass.prototype, Symbol.toStringTag, { value: "DurableObjectClass", configurable: true });
+
+/** A class, of this worker or of a loaded one. */
+export function actorClass(openChannel: () => number): DurableObjectClass {
+  return new DurableObjectClass(STATE, () => new Channel(openChannel()));
 }
 
 function isTarget(value: object): boolean {
@@ -342,6 +449,8 @@ class Sender implements WriteDelegate {
   write(value: object): unknown {
     const state = stateOf(value);
     if (state !== undefined) return this.#stub(state, value);
+    const actorClass = DurableObjectClass.channelOf(value);
+    if (actorClass !== undefined) return [Kind.ActorClass, this.#add(host.call("channel.dup", actorClass) as number)];
     if (this.#persistent) {
       if (typeof value === "function") throw notCloneable(value);
       if (isTarget(value)) throw dataCloneError("Remote RPC references can only be serialized for RPC.");
@@ -364,6 +473,7 @@ class Sender implements WriteDelegate {
 
   #stub(state: State, value: object): unknown {
     if (!(state instanceof Stub)) throw unsupported(value);
+    if (state.immovable !== undefined) throw dataCloneError(state.immovable);
     if (this.#persistent && !state.service) {
       throw dataCloneError("RpcStub cannot be serialized in this context because it is not a persistent stub.");
     }
@@ -470,6 +580,10 @@ class Receiver implements ReadDelegate {
         return this.stub(rest[0]);
       case Kind.Service:
         return this.stub(rest[0], true);
+      case Kind.ActorClass: {
+        const channel = this.take(rest[0]);
+        return new DurableObjectClass(STATE, () => channel);
+      }
       case Kind.Readable:
         return importStream(proxyFor(new Stub(this.take(rest[0]), false)), rest[1] === true);
       case Kind.Writable:
@@ -647,8 +761,8 @@ class Operation {
   settle(bytes: Uint8Array, channels: number[]): void {
     const receiver = new Receiver(channels);
     try {
-      const [ok, value, disposer] = deserialize(bytes, receiver) as [boolean, unknown, number?];
-      if (!ok) return this.#reject(value !== null && typeof value === "object" ? Object.assign(value, { remote: true }) : value);
+      const [ok, value, disposer] = deserialize(bytes, receiver) as [boolean, unknown, (number | string)?];
+      if (!ok) return this.#reject(failedWith(value, disposer));
       if (typeof disposer === "number") receiver.stub(disposer);
       addDisposer(value, receiver);
       this.#settled = { value };
@@ -673,6 +787,13 @@ function addDisposer(value: unknown, receiver: Receiver): void {
   Object.defineProperty(value, Symbol.dispose, { value: () => receiver.dispose(), enumerable: false, configurable: true, writable: true });
 }
 
+/** What a call failed with, as the caller sees it. */
+function failedWith(error: unknown, actor: unknown): unknown {
+  if (error === null || typeof error !== "object") return error;
+  if (typeof actor === "string") Object.assign(error, { durableObjectId: actor });
+  return Object.assign(error, { remote: true });
+}
+
 interface Step {
   operation: Operation;
   /** Index of the step on whose result it works; -1 for the target. */
@@ -685,12 +806,23 @@ interface Step {
 
 /** The calls that leave together: one on the target, the rest on results of earlier ones. */
 class Batch {
-  readonly #channel: Channel;
   readonly steps: Step[] = [];
 
-  constructor(channel: Channel) {
-    this.#channel = channel.retain();
-    queueMicrotask(() => this.#send());
+  constructor(channel: Channel | Promise<Channel>) {
+    if (channel instanceof Channel) {
+      channel.retain();
+      queueMicrotask(() => this.#send(channel));
+    } else {
+      channel.then((opened) => this.#send(opened.retain()), (e: unknown) => this.#fail(e));
+    }
+  }
+
+  #fail(reason: unknown): void {
+    for (const { operation, sender } of this.steps) {
+      operation.batch = undefined;
+      sender.cancel();
+      operation.reject(reason);
+    }
   }
 
   add(from: number, path: string[], args: Uint8Array | null, sender: Sender): Operation {
@@ -702,7 +834,7 @@ class Batch {
     return operation;
   }
 
-  #send(): void {
+  #send(channel: Channel): void {
     const { steps } = this;
     const channels: number[] = [];
     const message: unknown[] = steps.map(({ operation, from, path, args, sender }) => {
@@ -712,8 +844,8 @@ class Batch {
       return [from, path, args, base];
     });
     const answers = steps.length > 1 ? channels.push(this.#answers()) - 1 : -1;
-    const release = (): void => this.#channel.release();
-    host.start("rpc", this.#channel.number, serialize([answers, ...message]), channels).then(
+    const release = (): void => channel.release();
+    host.start("rpc", channel.number, serialize([answers, ...message]), channels).then(
       ([bytes, received]: [Uint8Array, number[]]) => {
         release();
         steps[0]!.operation.settle(bytes, received);
@@ -749,7 +881,7 @@ function send(state: State, args: unknown[] | undefined): Operation {
   try {
     const [base, path] = pathTo(state);
     if (base instanceof Stub) {
-      const channel = open(base);
+      const channel = opening(base);
       const sender = new Sender();
       const bytes = args === undefined ? null : written(args, sender);
       return new Batch(channel).add(-1, path, bytes, sender);
@@ -787,7 +919,7 @@ function onResult(value: unknown, path: string[], args: Uint8Array | null, sende
     const state = stateOf(at);
     if (state instanceof Stub) {
       try {
-        return new Batch(open(state)).add(-1, path.slice(i), args, sender);
+        return new Batch(opening(state)).add(-1, path.slice(i), args, sender);
       } catch (e) {
         return Operation.failed(e);
       }
@@ -956,12 +1088,12 @@ interface Answer {
   error?: unknown;
 }
 
-/** Something thrown, as it goes to the caller. What is no object goes as an Error that says it. */
+/** Something thrown, as it goes to the caller. What is no object goes as an Error that says it. An actor says which it is. */
 function failure(thrown: unknown): Answer {
   const error = typeof thrown === "object" && thrown !== null ? thrown : new Error(String(thrown));
   const sender = new Sender();
   try {
-    return { bytes: written([false, error], sender), sender, failed: true, error };
+    return { bytes: written([false, error, state.actor?.id], sender), sender, failed: true, error };
   } catch {
     const plain = Error.isError(error) ? Object.assign(new Error(`${error.message}`), { name: `${error.name}`, stack: `${error.stack}` }) : new Error(String(error));
     return { bytes: serialize([false, plain]), sender: new Sender(), failed: true, error: plain };

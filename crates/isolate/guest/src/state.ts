@@ -4,6 +4,7 @@
  */
 import type { Timeout } from "./timers";
 import type { WasmState } from "./webassembly";
+import type { ActorHeap } from "./actor/instance";
 
 export const state = {
   /** host.ts: starts that wait for their completion, and the last id given. */
@@ -26,6 +27,13 @@ export const state = {
   indentation: "",
   counts: undefined as Map<string, number> | undefined,
   timers: undefined as Map<string, number> | undefined,
+
+  /** timers.ts: timers that wait until the input gate is given back. host.ts: how often this isolate was woken. */
+  heldTimers: undefined as Timeout[] | undefined,
+  wakes: 0,
+
+  /** actor/: everything that an actor keeps. */
+  actor: undefined as ActorHeap | undefined,
 
   /** tail.ts: whether somebody gets a trace of each call of this worker. */
   tailed: false,

@@ -18,6 +18,9 @@ let cancel: (timer: Timeout) => void;
 let cancelId: (id: number) => void;
 let runNext: () => void;
 let nextDeadline: () => number;
+/** Timers set so far wait until `releaseTimers`: the input gate is held. Does not nest. */
+export let holdTimers: () => void;
+export let releaseTimers: () => void;
 
 /** What `setTimeout` returns: Node's `Timeout`, which is also a number. */
 export class Timeout {
@@ -103,7 +106,7 @@ export class Timeout {
     timer.#repeat = false;
     if (i < 0) return;
     timer.#index = -1;
-    const timers = state.heap!;
+    const timers = state.heap?.[i] === timer ? state.heap : state.heldTimers!;
     const last = timers.pop()!;
     if (last !== timer) {
       timers[i] = last;
@@ -140,8 +143,24 @@ export class Timeout {
     };
     cancelId = (id) => {
       const isIt = (t: Timeout | undefined): boolean => t !== undefined && t.#id === id;
-      const timer = isIt(state.running) ? state.running : state.heap?.find(isIt);
+      const timer = isIt(state.running) ? state.running : (state.heap?.find(isIt) ?? state.heldTimers?.find(isIt));
       if (timer !== undefined) Timeout.#remove(timer);
+    };
+    holdTimers = () => {
+      state.heldTimers = state.heap;
+      state.heap = undefined;
+      arm();
+    };
+    releaseTimers = () => {
+      const held = state.heldTimers;
+      state.heldTimers = undefined;
+      if (held === undefined) return;
+      const timers = (state.heap ??= []);
+      for (const timer of held) {
+        timers.push(timer);
+        Timeout.#up(timers, timers.length - 1);
+      }
+      arm();
     };
     nextDeadline = () => {
       const next = state.heap?.[0];

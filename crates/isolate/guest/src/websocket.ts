@@ -31,6 +31,16 @@ let breakDown: (socket: WebSocket, message: string) => void;
 export let isWebSocket: (v: object) => v is WebSocket;
 /** An open, not yet accepted socket over a host socket: what `fetch` got by an upgrade. */
 export let socketOver: (socket: number, protocol: string) => WebSocket;
+/** Makes a socket one that the host keeps for an actor, with its tags; returns its number. */
+export let keepSocket: (socket: WebSocket, tags: string[]) => number;
+/** A kept socket as the host describes it: of before this heap. */
+export let keptSocket: (socket: number, tags: string[], attachment: Uint8Array | null) => WebSocket;
+/** The tags of a kept socket; undefined for others. */
+export let tagsOf: (socket: WebSocket) => string[] | undefined;
+/** What a kept socket must know before its handler is called; for the end of it also what comes after. */
+export let endKept: (socket: WebSocket, error: boolean) => void;
+export let finishKept: (socket: WebSocket, code: number, reason: string) => void;
+export let numberOf: (socket: WebSocket) => number;
 /** Gives a socket away in a response: returns the host socket whose far end the caller gets. The script's end lives on. */
 export let releaseSocket: (socket: WebSocket) => number;
 
@@ -98,6 +108,10 @@ export class WebSocket extends EventTarget {
   #socket = 0;
   /** The host socket that messages of this one go on to, unseen by scripts: it was obtained by `fetch` and given away in a response. */
   #relay = 0;
+  /** The host socket that this one, once given away in a response, is the far end of: its peer is kept. */
+  #far = 0;
+  /** Of a kept socket. */
+  #tags: string[] | undefined;
   /** The id of `ws.connect` while it is under way. */
   #connecting = 0;
   /** What has arrived and not been dispatched. */
@@ -131,6 +145,8 @@ export class WebSocket extends EventTarget {
     if (options !== undefined && (typeof options !== "object" || options === null)) {
       throw new TypeError("Failed to execute 'accept' on 'WebSocket': parameter 1 is not of type 'AcceptOptions'.");
     }
+    if (this.#tags !== undefined) throw new TypeError("Can't accept() WebSocket after enabling hibernation.");
+    if (this.#far !== 0) throw new TypeError("Can't accept() WebSocket whose pair is kept by an actor: it can only be returned in a Response.");
     if (this.#flags & ACCEPTED) return;
     this.#flags |= ACCEPTED | (options?.allowHalfOpen ? HALF_OPEN : 0);
     if (this.#socket !== 0) host.call("ws.accept", this.#socket);
@@ -145,7 +161,7 @@ export class WebSocket extends EventTarget {
     const data = convertData(message);
     if (flags & CLOSE_SENT) throw new TypeError("Can't call WebSocket send() after close().");
     if (flags & BROKEN) return;
-    if (this.#peer === undefined) host.call("ws.send", this.#socket, data);
+    if (this.#peer === undefined) host.call(this.#tags === undefined ? "ws.send" : "actor.ws.send", this.#socket, data);
     else receive(this.#peer, { kind: typeof data === "string" ? "text" : "binary", data });
   }
 
@@ -164,9 +180,13 @@ export class WebSocket extends EventTarget {
   }
 
   serializeAttachment(attachment: unknown): void {
-    const bytes = serialize((this.#state, attachment));
+    if ((this.#state, arguments.length) === 0) {
+      throw new TypeError("Failed to execute 'serializeAttachment' on 'WebSocket': parameter 1 is not of type 'Value'.");
+    }
+    const bytes = serialize(attachment);
     if (bytes.length > 16384) throw new Error("A WebSocket 'attachment' cannot be larger than 16384 bytes.");
     this.#attachment = bytes;
+    if (this.#tags !== undefined) host.call("actor.ws.attach", this.#socket, bytes);
   }
 
   deserializeAttachment(): unknown {
@@ -197,7 +217,7 @@ export class WebSocket extends EventTarget {
   #sendClose(code: number, reason: string): void {
     this.#flags |= CLOSE_SENT;
     this.#state = this.#flags & CLOSE_RECEIVED ? CLOSED : CLOSING;
-    if (this.#peer === undefined) host.call("ws.close", this.#socket, code, reason);
+    if (this.#peer === undefined) host.call(this.#tags === undefined ? "ws.close" : "actor.ws.close", this.#socket, code, reason);
     else receive(this.#peer, { kind: "close", code, reason });
     if (this.#state === CLOSED) sockets?.delete(this.#socket);
   }
@@ -246,6 +266,7 @@ export class WebSocket extends EventTarget {
       if (socket.#flags & RELEASED) throw new TypeError("Can't return WebSocket that was already used in a response.");
       if (socket.#flags & ACCEPTED) throw new TypeError("Can't return WebSocket in a Response after calling accept().");
       socket.#flags |= RELEASED;
+      if (socket.#far !== 0) return socket.#far;
       const peer = socket.#peer;
       const n = host.call("ws.open") as number;
       if (peer === undefined) {
@@ -269,6 +290,40 @@ export class WebSocket extends EventTarget {
       socket.#queue = undefined;
       if (peer.#flags & ACCEPTED) host.call("ws.accept", n);
       return n;
+    };
+    keepSocket = (socket, tags) => {
+      const peer = socket.#peer;
+      if (socket.#flags & ACCEPTED) throw new Error("Cannot call `acceptWebSocket()` if the WebSocket was already accepted via `accept()`");
+      if (peer === undefined || peer.#flags & (ACCEPTED | RELEASED) || socket.#far !== 0) {
+        throw new Error("Cannot call `acceptWebSocket()` on this WebSocket because its pair has already been accepted or used in a Response.");
+      }
+      const n = host.call("ws.open") as number;
+      socket.#peer = peer.#peer = undefined;
+      socket.#socket = peer.#far = n;
+      socket.#flags |= ACCEPTED;
+      socket.#tags = tags;
+      host.call("actor.ws.keep", n, tags);
+      if (socket.#attachment !== undefined) host.call("actor.ws.attach", n, socket.#attachment);
+      return n;
+    };
+    keptSocket = (n, tags, attachment) => {
+      const socket = new WebSocket(RAW as unknown as string);
+      socket.#socket = n;
+      socket.#flags = ACCEPTED;
+      socket.#tags = tags;
+      socket.#attachment = attachment ?? undefined;
+      return socket;
+    };
+    tagsOf = (socket) => socket.#tags;
+    numberOf = (socket) => socket.#socket;
+    endKept = (socket, error) => {
+      socket.#flags |= error ? BROKEN : CLOSE_RECEIVED;
+      socket.#state = error || socket.#flags & CLOSE_SENT ? CLOSED : CLOSING;
+    };
+    finishKept = (socket, code, reason) => {
+      if (code !== ABNORMAL && !(socket.#flags & (CLOSE_SENT | BROKEN))) socket.#sendClose(code, reason);
+      socket.#flags |= BROKEN;
+      socket.#state = CLOSED;
     };
     joinPair = (a, b) => {
       a.#peer = b;

@@ -1,0 +1,48 @@
+/**
+ * DurableObjectId: which actor, as a value. Made by namespaces and for `ctx.id`; it opens nothing by itself.
+ */
+import { defineInterface } from "../webidl";
+import { wrongArgument } from "./arguments";
+
+const RAW = Symbol();
+const digits = /^[0-9a-f]{64}$/;
+
+/** The 64 hexadecimal digits of an id; undefined for everything else. */
+export let digitsOf: (value: unknown) => string | undefined;
+
+export class DurableObjectId {
+  readonly #digits: string;
+  declare readonly name: string | undefined;
+  declare readonly jurisdiction: string | undefined;
+
+  constructor(raw: unknown, id: string, name: string | undefined) {
+    if (raw !== RAW) throw new TypeError("Illegal constructor");
+    this.#digits = id;
+    for (const [key, value] of [["jurisdiction", undefined], ["name", name]] as const) {
+      Object.defineProperty(this, key, { value, writable: false, enumerable: true, configurable: true });
+    }
+  }
+
+  toString(): string { return this.#digits; }
+
+  equals(other: unknown): boolean {
+    const theirs = digitsOf((this.#digits, other));
+    if (theirs === undefined) throw wrongArgument("equals", "DurableObjectId", 1, "DurableObjectId");
+    return theirs === this.#digits;
+  }
+
+  static {
+    digitsOf = (value) => (typeof value === "object" && value !== null && #digits in value ? value.#digits : undefined);
+  }
+}
+
+defineInterface(DurableObjectId, "DurableObjectId");
+
+export function actorId(id: string, name: string | undefined): DurableObjectId {
+  return new DurableObjectId(RAW, id, name);
+}
+
+/** `ctx.id`: an id, or the text that a facet was given in its place. */
+export function ownId(id: string, name: string | undefined): DurableObjectId | string {
+  return digits.test(id) ? actorId(id, name) : id;
+}

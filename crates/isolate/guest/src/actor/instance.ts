@@ -1,0 +1,62 @@
+/**
+ * The one instance of an actor's class: made when the worker's module is there, and what an actor keeps besides it. Driven by the dispatcher, which
+ * brings the calls.
+ */
+import { state } from "../state";
+import type { WebSocket } from "../websocket";
+import { outermost, type Block } from "./gate";
+import { ownId } from "./id";
+import type { Listing } from "./kv";
+import { durableObjectState, type Origin } from "./state";
+
+export type Instance = Record<string, unknown>;
+type ActorConstructor = new (ctx: object, env: object) => Instance;
+
+/** Everything that an actor has and other isolates have not. */
+export interface ActorHeap {
+  readonly id: string;
+  /** The export that the instance is of. */
+  readonly name: string;
+  instance: Instance | undefined;
+  /** Whether the class extends `DurableObject`, so that its methods can be called. */
+  callable: boolean;
+  /** The constructor and all that it began to wait for are through. */
+  made: boolean;
+  readonly making: Promise<unknown>[];
+  /** gate.ts: blocks that run or wait to, and where those that were asked for beside each other queue. */
+  blocks: number;
+  readonly outermost: Block;
+  /** storage.ts: transactions open. */
+  transactions: number;
+  /** kv.ts: the one listing whose iterator is valid. */
+  listing: Listing | undefined;
+  /** sockets.ts. */
+  sockets: Map<number, WebSocket> | undefined;
+  eventTimeout: number | null;
+  /** steps.ts: steps under way. */
+  steps: Map<string, Promise<unknown>> | undefined;
+}
+
+/** What `load` says of an actor. */
+export type Identity = [exported: string, id: string, name: string | null, props: unknown];
+
+/** Says that this isolate is an actor: before any code of the worker runs. */
+export function becomeActor([name, id]: Identity): void {
+  state.actor = {
+    id, name, instance: undefined, callable: false, made: false, making: [], blocks: 0, outermost: outermost(), transactions: 0, listing: undefined,
+    sockets: undefined, eventTimeout: null, steps: undefined,
+  };
+}
+
+/** Constructs the instance; settles when nothing that its constructor began blocks it any more, and rejects with the first of their errors. */
+export async function construct(C: unknown, [name, id, given]: Identity, base: object, env: object, origin: Omit<Origin, "id">): Promise<void> {
+  const actor = state.actor!;
+  if (typeof C !== "function") throw new TypeError(`The worker exports no class named "${name}".`);
+  const ctx = durableObjectState({ ...origin, id: ownId(id, given ?? undefined) });
+  actor.callable = Object.prototype.isPrototypeOf.call(base, (C.prototype ?? {}) as object);
+  actor.instance = new (C as ActorConstructor)(ctx, env);
+  // A block may ask for another one.
+  for (let i = 0; i < actor.making.length; i++) await actor.making[i];
+  actor.made = true;
+  actor.making.length = 0;
+}

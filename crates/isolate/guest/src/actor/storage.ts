@@ -1,0 +1,251 @@
+/**
+ * `ctx.storage`: the asynchronous interface over the same host calls as kv.ts and sql.ts. Its promises are settled when they are made; what a turn
+ * wrote is one transaction by itself, committed when the turn ends.
+ */
+import { host } from "../host";
+import { state } from "../state";
+import { defineInterface } from "../webidl";
+import { callback, defineLazily, options, text, time, wrongArgument } from "./arguments";
+import { blocked } from "./gate";
+import { Listing, restored, stored, syncKvStorage, type ListOptions, type SyncKvStorage } from "./kv";
+import { sqlStorage, type SqlStorage } from "./sql";
+import { setAlarm } from "./timers";
+
+const STORAGE = "DurableObjectStorage";
+const TRANSACTION = "DurableObjectTransaction";
+const RAW = Symbol();
+const isArray = Array.isArray;
+
+/** Proof that everything up to a place is durable. */
+export interface Receipt {
+  epoch: number;
+  sequence: number;
+  tier: string;
+}
+
+export function receipt([epoch, sequence, tier]: [number, number, string]): Receipt {
+  return { epoch, sequence, tier };
+}
+
+// --- what storage and transactions have in common --------------------------------------------------------------------------
+
+/** By code points, as the keys are ordered in the database. */
+function before(a: string, b: string): number {
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    const x = a.charCodeAt(i), y = b.charCodeAt(i);
+    if (x === y) continue;
+    const [high, low] = [x >= 0xd800 && x <= 0xdfff, y >= 0xd800 && y <= 0xdfff];
+    return high === low ? x - y : high ? 1 : -1;
+  }
+  return a.length - b.length;
+}
+
+function keysOf(value: unknown[]): string[] {
+  return [...new Set(value.map((key) => `${key as string}`))].sort(before);
+}
+
+function getFrom(on: string, args: ArrayLike<unknown>): unknown {
+  if (args.length === 0) throw wrongArgument("get", on, 1, "string or Array");
+  options(args[1], 2, "get", on, "GetOptions");
+  const wanted = args[0];
+  if (!isArray(wanted)) return restored((host.call("actor.kv.get", [`${wanted as string}`]) as (Uint8Array | null)[])[0]!);
+  const keys = keysOf(wanted);
+  const values = host.call("actor.kv.get", keys) as (Uint8Array | null)[];
+  const found = new Map<string, unknown>();
+  keys.forEach((key, i) => {
+    const bytes = values[i]!;
+    if (bytes !== null) found.set(key, restored(bytes));
+  });
+  return found;
+}
+
+function listFrom(on: string, given: unknown): Map<string, unknown> {
+  const listing = new Listing(options<ListOptions>(given, 1, "list", on, "ListOptions"));
+  const entries = new Map<string, unknown>();
+  for (let entry = listing.next(); entry !== undefined; entry = listing.next()) entries.set(entry[0], entry[1]);
+  return entries;
+}
+
+function putInto(on: string, args: ArrayLike<unknown>): void {
+  if (args.length === 0) throw wrongArgument("put", on, 1, "string or object");
+  const [first, second] = [args[0], args[1]];
+  if (typeof first === "object" && first !== null) {
+    if (second !== undefined && second !== null && typeof second !== "object") {
+      throw new TypeError(
+        "put() may only be called with a single key-value pair and optional options as put(key, value, options) or with multiple key-value pairs " +
+          "and optional options as put(entries, options)",
+      );
+    }
+    const entries: (string | Uint8Array)[] = [];
+    for (const key of Object.keys(first)) {
+      const value = (first as Record<string, unknown>)[key];
+      if (value !== undefined) entries.push(key, stored(value));
+    }
+    if (entries.length > 0) host.call("actor.kv.put", entries);
+    return;
+  }
+  if (second === undefined) throw new TypeError("put() called with undefined value.");
+  options(args[2], 3, "put", on, "PutOptions");
+  host.call("actor.kv.put", [`${first as string}`, stored(second)]);
+}
+
+function deleteFrom(on: string, args: ArrayLike<unknown>): number | boolean {
+  if (args.length === 0) throw wrongArgument("delete", on, 1, "string or Array");
+  options(args[1], 2, "delete", on, "PutOptions");
+  const wanted = args[0];
+  if (!isArray(wanted)) return (host.call("actor.kv.delete", [`${wanted as string}`]) as number) > 0;
+  const keys = keysOf(wanted);
+  return keys.length === 0 ? 0 : (host.call("actor.kv.delete", keys) as number);
+}
+
+function setAlarmAt(on: string, args: ArrayLike<unknown>): void {
+  const at = time(args, 1, "setAlarm", on);
+  options(args[1], 2, "setAlarm", on, "SetAlarmOptions");
+  if (at <= 0) throw new TypeError("setAlarm() cannot be called with an alarm time <= 0");
+  setAlarm("", at);
+}
+
+const getAlarm = (): number | null => host.call("actor.alarm.get", "") as number | null;
+const deleteAlarm = (): void => void host.call("actor.alarm.delete", "");
+
+// --- transactions ----------------------------------------------------------------------------------------------------------
+
+type Ending = "commit" | "rollback";
+
+/** Ends a transaction, once; whether it was still open. */
+let end: (transaction: DurableObjectTransaction, how: Ending) => boolean;
+
+export class DurableObjectTransaction {
+  #ended: Ending | undefined;
+
+  constructor(raw: unknown) {
+    if (raw !== RAW) throw new TypeError("Illegal constructor");
+  }
+
+  async get(_key: string | string[], _options: unknown = undefined): Promise<unknown> { return this.#check("get()"), getFrom(TRANSACTION, arguments); }
+  async list(given: unknown = undefined): Promise<Map<string, unknown>> { return this.#check("list()"), listFrom(TRANSACTION, given); }
+  async put(_key: unknown, _value: unknown, _options: unknown = undefined): Promise<void> { this.#check("put()"), putInto(TRANSACTION, arguments); }
+  async delete(_key: string | string[], _options: unknown = undefined): Promise<number | boolean> { return this.#check("delete()"), deleteFrom(TRANSACTION, arguments); }
+  deleteAll(): never { throw (this.#ended, new Error("Cannot call deleteAll() within a transaction")); }
+
+  rollback(): void {
+    if (this.#ended === "rollback") return;
+    this.#check("rollback()");
+    end(this, "rollback");
+  }
+
+  async getAlarm(_options: unknown = undefined): Promise<number | null> { return this.#check("getAlarm()"), getAlarm(); }
+  async setAlarm(_at: number | Date, _options: unknown = undefined): Promise<void> { this.#check("setAlarm()"), setAlarmAt(TRANSACTION, arguments); }
+  async deleteAlarm(_options: unknown = undefined): Promise<void> { this.#check("deleteAlarm()"), deleteAlarm(); }
+
+  #check(op: string): void {
+    if (this.#ended === "rollback") throw new Error(`Cannot ${op} on rolled back transaction`);
+    if (this.#ended === undefined) return;
+    throw new Error(`Cannot call ${op} on transaction that has already committed: did you move \`txn\` outside of the closure?`);
+  }
+
+  static {
+    end = (transaction, how) => {
+      if (transaction.#ended !== undefined) return false;
+      transaction.#ended = how;
+      state.actor!.transactions--;
+      host.call("actor.tx", how);
+      return true;
+    };
+  }
+}
+
+function begin(): DurableObjectTransaction {
+  host.call("actor.tx", "begin");
+  state.actor!.transactions++;
+  return new DurableObjectTransaction(RAW);
+}
+
+async function inTransaction<T>(f: (transaction: DurableObjectTransaction) => T | Promise<T>): Promise<T> {
+  const transaction = begin();
+  try {
+    const value = await f(transaction);
+    end(transaction, "commit");
+    return value;
+  } catch (e) {
+    end(transaction, "rollback");
+    throw e;
+  }
+}
+
+// --- storage -----------------------------------------------------------------------------------------------------------------
+
+export class DurableObjectStorage {
+  declare readonly sql: SqlStorage;
+  declare readonly kv: SyncKvStorage;
+  readonly #raw = true;
+
+  constructor(raw: unknown) {
+    if (raw !== RAW) throw new TypeError("Illegal constructor");
+    defineLazily(this, { kv: syncKvStorage, sql: sqlStorage });
+  }
+
+  async get(_key: string | string[], _options: unknown = undefined): Promise<unknown> { return this.#raw, getFrom(STORAGE, arguments); }
+  async list(given: unknown = undefined): Promise<Map<string, unknown>> { return this.#raw, listFrom(STORAGE, given); }
+  async put(_key: unknown, _value: unknown, _options: unknown = undefined): Promise<void> { this.#raw, putInto(STORAGE, arguments); }
+  async delete(_key: string | string[], _options: unknown = undefined): Promise<number | boolean> { return this.#raw, deleteFrom(STORAGE, arguments); }
+
+  async deleteAll(given: unknown = undefined): Promise<void> {
+    options((this.#raw, given), 1, "deleteAll", STORAGE, "PutOptions");
+    if (state.actor!.transactions > 0) throw new Error("Cannot call deleteAll() within a transaction");
+    host.call("actor.kv.clear", true);
+  }
+
+  async transaction<T>(f: (transaction: DurableObjectTransaction) => T | Promise<T>, _options: unknown = undefined): Promise<T> {
+    const closure = callback<typeof f>((this.#raw, f), 1, "transaction", STORAGE);
+    return blocked(() => inTransaction(closure));
+  }
+
+  async getAlarm(_options: unknown = undefined): Promise<number | null> { return this.#raw, getAlarm(); }
+  async setAlarm(_at: number | Date, _options: unknown = undefined): Promise<void> { this.#raw, setAlarmAt(STORAGE, arguments); }
+  async deleteAlarm(_options: unknown = undefined): Promise<void> { this.#raw, deleteAlarm(); }
+
+  /** Settles when everything so far is durable, with the proof of it. */
+  async sync(): Promise<Receipt> {
+    return this.#raw, receipt((await host.start("actor.sync")) as [number, number, string]);
+  }
+
+  transactionSync<T>(f: () => T): T {
+    const closure = callback<() => T>((this.#raw, f), 1, "transactionSync", STORAGE);
+    const transaction = begin();
+    let value: T;
+    try {
+      value = closure();
+    } catch (e) {
+      end(transaction, "rollback");
+      throw e;
+    }
+    end(transaction, "commit");
+    return value;
+  }
+
+  async getCurrentBookmark(): Promise<string> {
+    return this.#raw, host.call("actor.bookmark") as string;
+  }
+
+  async getBookmarkForTime(_at: number | Date): Promise<string> {
+    const at = (this.#raw, time(arguments, 1, "getBookmarkForTime", STORAGE));
+    return host.call("actor.bookmark.at", at) as string;
+  }
+
+  /** What it answers leads back here. It is kept when the promise settles, so that `ctx.abort()` may follow. */
+  async onNextSessionRestoreBookmark(_bookmark: string): Promise<string> {
+    const bookmark = (this.#raw, text(arguments, 1, "onNextSessionRestoreBookmark", STORAGE));
+    const undo = host.call("actor.restore", bookmark) as string;
+    await host.start("actor.sync");
+    return undo;
+  }
+}
+
+defineInterface(DurableObjectTransaction, TRANSACTION);
+defineInterface(DurableObjectStorage, STORAGE);
+
+export function durableObjectStorage(): DurableObjectStorage {
+  return new DurableObjectStorage(RAW);
+}
