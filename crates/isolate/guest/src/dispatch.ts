@@ -11,7 +11,7 @@ import { Event, fire, globalTarget, hasListeners } from "./events";
 import { Headers, listGet, listHas, type HeaderList } from "./headers";
 import { fetchVia } from "./fetch";
 import { host, type Wire } from "./host";
-import { becomeActor, construct, type Identity } from "./actor/instance";
+import { becomeActor, construct, renewIdentity, type Identity } from "./actor/instance";
 import { loopbackClass, namespace, renewNamespace } from "./actor/namespace";
 import { receive, WebSocketRequestResponsePair } from "./actor/sockets";
 import { alarmInfo } from "./actor/timers";
@@ -274,13 +274,15 @@ defineBinding("namespace", (number: number) => namespace(number), renewNamespace
 defineBinding("exports", (list: OwnExport[]) => (takeExports(list), {}));
 defineBinding("cloned", (bytes: Uint8Array, channels) => received([bytes, channels]) as unknown);
 
-host.onWake((bindings: BindingDescriptor[] | undefined) => bindings !== undefined && renewEnv(bindings, env));
+host.onWake((bindings: BindingDescriptor[] | undefined, identity: Identity | null | undefined) => {
+  if (bindings !== undefined) renewEnv(bindings, env);
+  if (identity) renewIdentity(identity);
+});
 
 /** Makes the actor's instance, once its worker's modules are there. */
 function constructActor(namespace: Record<string, unknown>, identity: Identity): Promise<void> {
-  const [name, , , props] = identity;
-  const origin = { props: () => received(props as Parameters<typeof received>[0]) ?? {}, exports: () => world.exports };
-  return construct(namespace[name === "" ? "default" : name], identity, DurableObject.prototype, env, origin);
+  const [name] = identity;
+  return construct(namespace[name === "" ? "default" : name], identity, DurableObject.prototype, env, () => world.exports);
 }
 
 host.on("load", (main: string, bindings: BindingDescriptor[], _options: Wire, tailed: boolean, identity?: Identity | null) => {

@@ -55,7 +55,8 @@ export function hibernationError(what: string): DOMException {
 
 // A null prototype: event kinds come from the host, but a polluted Object.prototype must not add any.
 const listeners: Record<string, Listener> = Object.create(null);
-const wakers: ((bindings: any) => void)[] = [];
+type Waker = (bindings: any, identity: any) => void;
+const wakers: Waker[] = [];
 
 // Of the native classes the engine cannot make these two from outside: they arrive as DOMExceptions of that name.
 const rare: Record<string, object> = Object.assign(Object.create(null) as object, { URIError: URIError.prototype, EvalError: EvalError.prototype });
@@ -85,10 +86,10 @@ function settle(id: number, ok: boolean, value: Wire): void {
   else entry.reject(thrown(value));
 }
 
-function wake(lost: number[], bindings: Wire): void {
+function wake(lost: number[], bindings: Wire, identity: Wire): void {
   state.wakes++;
   for (const id of lost) settle(id, false, hibernationError("An operation in flight") as unknown as Wire);
-  for (const f of wakers) f(bindings);
+  for (const f of wakers) f(bindings, identity);
 }
 
 /** Allocates the id of a `start`; `host.startAs` issues it. Only needed by code that may abandon it. */
@@ -138,8 +139,8 @@ export const host = {
     listeners[kind] = listener;
   },
 
-  /** Runs after a snapshot was woken, once lost starts have been rejected, with the descriptors of the bindings as they are now. */
-  onWake(f: (bindings: any) => void): void {
+  /** Runs after a snapshot was woken, once lost starts have been rejected, with the descriptors of the bindings as they are now and, of an actor, who it is. */
+  onWake(f: Waker): void {
     wakers.push(f);
   },
 };

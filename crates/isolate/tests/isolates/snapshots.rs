@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
-use skep_isolate::{IMAGE_HASH, Image, Isolate, Snapshot, SnapshotError, Worker};
+use skep_isolate::{Binding, IMAGE_HASH, Image, Isolate, Snapshot, SnapshotError, Worker};
 
 use crate::worlds::{Outside, call, image, image_of_own, worker};
 
@@ -96,6 +96,33 @@ async fn what_was_in_flight_is_lost_with_a_named_error() {
     assert_eq!(result(&before, "fate").await, r#""pending""#);
     let after = Isolate::wake(image(), counter(), snapshot).unwrap();
     assert_eq!(result(&after, "fate").await, r#""HibernationError""#);
+}
+
+/// Bindings that scripts hold mean what the host says after waking, although its numbers are others; numbers of the former life that are let
+/// go of do not hit what has them now.
+#[tokio::test]
+async fn stubs_mean_the_new_table_after_waking() {
+    const HOLDER: &str = "
+        import { env, exports } from 'cloudflare:workers';
+        const held = env.A;
+        let own;
+        export const take = () => { own = exports.default; return env.A === held };
+        export const letGo = () => { own[Symbol.dispose](); return env.A === held };
+        export const ask = async () => (await held.fetch('http://a/')).status;
+        export default {}";
+    let holder = |bindings: &[(&str, Outside)]| {
+        let mut worker = worker(HOLDER);
+        worker.bindings = bindings.iter().map(|(name, outside)| ((*name).into(), Binding::Service(Arc::new(*outside)))).collect();
+        Arc::new(worker)
+    };
+    let before = Isolate::start(image(), holder(&[("A", Outside::Answers)]));
+    assert_eq!(result(&before, "take").await, "true");
+    assert_eq!(result(&before, "ask").await, "204");
+    let snapshot = written(&before).await;
+    let after = Isolate::wake(image(), holder(&[("0", Outside::Silent), ("A", Outside::Answers)]), snapshot).unwrap();
+    assert_eq!(result(&after, "ask").await, "204");
+    assert_eq!(result(&after, "letGo").await, "true");
+    assert_eq!(result(&after, "ask").await, "204");
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ pub async fn assert_serves(image: &Image) {
 }
 
 /// A way out that answers every request with `204` at once, or never.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Outside {
     Answers,
     Silent,

@@ -10,17 +10,23 @@ const digits = /^[0-9a-f]{64}$/;
 /** The 64 hexadecimal digits of an id; undefined for everything else. */
 export let digitsOf: (value: unknown) => string | undefined;
 
+/** Makes an id that of another actor: a forked heap wakes as somebody else. */
+export let renewId: (id: DurableObjectId, digits: string, name: string | undefined) => void;
+
 export class DurableObjectId {
-  readonly #digits: string;
+  #digits: string;
   declare readonly name: string | undefined;
   declare readonly jurisdiction: string | undefined;
 
   constructor(raw: unknown, id: string, name: string | undefined) {
     if (raw !== RAW) throw new TypeError("Illegal constructor");
     this.#digits = id;
-    for (const [key, value] of [["jurisdiction", undefined], ["name", name]] as const) {
-      Object.defineProperty(this, key, { value, writable: false, enumerable: true, configurable: true });
-    }
+    Object.defineProperty(this, "jurisdiction", { value: undefined, writable: false, enumerable: true, configurable: true });
+    DurableObjectId.#rename(this, name);
+  }
+
+  static #rename(id: DurableObjectId, name: string | undefined): void {
+    Object.defineProperty(id, "name", { value: name, writable: false, enumerable: true, configurable: true });
   }
 
   toString(): string { return this.#digits; }
@@ -32,6 +38,10 @@ export class DurableObjectId {
   }
 
   static {
+    renewId = (id, digits, name) => {
+      id.#digits = digits;
+      DurableObjectId.#rename(id, name);
+    };
     digitsOf = (value) => (typeof value === "object" && value !== null && #digits in value ? value.#digits : undefined);
   }
 }

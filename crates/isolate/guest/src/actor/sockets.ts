@@ -167,8 +167,7 @@ async function fail(instance: Handlers, n: number, socket: WebSocket, message: s
 /** Calls the handler for what arrived on a kept socket. */
 export function receive(n: number, kind: "text" | "binary" | "close" | "error", data: string | Uint8Array | null, code: number, reason: string): unknown {
   const instance = state.actor!.instance!;
-  const socket = all().get(n);
-  if (socket === undefined) return undefined;
+  const socket = all().get(n) ?? keptSocket(n, [], null);
   if (kind === "close") return close(instance, n, socket, code, reason);
   if (kind === "error") return fail(instance, n, socket, reason);
   return call(instance, "webSocketMessage", socket, typeof data === "string" ? data : (data as Uint8Array).buffer);
