@@ -21,6 +21,7 @@ import * as compressionApi from "./compression";
 import * as cryptoApi from "./crypto";
 import * as nodeApi from "./node";
 import * as workersApi from "./workers";
+import * as emailApi from "./email";
 import * as urlApi from "./url";
 import * as urlPatternApi from "./url_pattern";
 import * as headersApi from "./headers";
@@ -81,3 +82,4 @@ function install(globals: Globals): void {
 for (const file of all) install(file.globals);
 nodeApi.install();
 workersApi.install();
+emailApi.install();

@@ -1088,12 +1088,17 @@ interface Answer {
   error?: unknown;
 }
 
+/** Which actor this isolate is; undefined for others. */
+function actorNow(): string | undefined {
+  return state.actor === undefined ? undefined : `${state.actor.id}`;
+}
+
 /** Something thrown, as it goes to the caller. What is no object goes as an Error that says it. An actor says which it is. */
 function failure(thrown: unknown): Answer {
   const error = typeof thrown === "object" && thrown !== null ? thrown : new Error(String(thrown));
   const sender = new Sender();
   try {
-    return { bytes: written([false, error, state.actor?.id], sender), sender, failed: true, error };
+    return { bytes: written([false, error, actorNow()], sender), sender, failed: true, error };
   } catch {
     const plain = Error.isError(error) ? Object.assign(new Error(`${error.message}`), { name: `${error.name}`, stack: `${error.stack}` }) : new Error(String(error));
     return { bytes: serialize([false, plain]), sender: new Sender(), failed: true, error: plain };

@@ -6,7 +6,7 @@ import { host } from "../host";
 import { DurableObjectClass, facetStub } from "../rpc";
 import { defineInterface } from "../webidl";
 import { callback, text } from "./arguments";
-import { digitsOf } from "./id";
+import { encodeId } from "./id";
 import { classOf } from "./namespace";
 import { describe } from "../report";
 
@@ -39,7 +39,7 @@ async function start(name: string, startup: () => unknown): Promise<number> {
   if (typeof given !== "object" || given === null) throw new TypeError("Callback returned incorrect type; expected 'Promise'");
   const { class: C, id } = given as StartupOptions;
   const channel = channelOfClass(C);
-  return host.call("actor.facet", name, channel, id === undefined ? null : (digitsOf(id) ?? `${id as string}`)) as number;
+  return host.call("actor.facet", name, channel, id === undefined ? null : encodeId(id)) as number;
 }
 
 export class DurableObjectFacets {

@@ -5,13 +5,11 @@ import { defineInterface } from "../webidl";
 import { wrongArgument } from "./arguments";
 
 const RAW = Symbol();
-const digits = /^[0-9a-f]{64}$/;
-
 /** The 64 hexadecimal digits of an id; undefined for everything else. */
 export let digitsOf: (value: unknown) => string | undefined;
 
 /** Makes an id that of another actor: a forked heap wakes as somebody else. */
-export let renewId: (id: DurableObjectId, digits: string, name: string | undefined) => void;
+let renewId: (id: DurableObjectId, digits: string, name: string | undefined) => void;
 
 export class DurableObjectId {
   #digits: string;
@@ -52,7 +50,31 @@ export function actorId(id: string, name: string | undefined): DurableObjectId {
   return new DurableObjectId(RAW, id, name);
 }
 
+/**
+ * What a facet is given as its own id, as one text: 64 digits, alone or with a name behind a space; or any other text, behind `=`. The host only
+ * keeps it.
+ */
+export function encodeId(id: unknown): string {
+  const known = digitsOf(id);
+  if (known === undefined) return `=${id as string}`;
+  const { name } = id as DurableObjectId;
+  return name === undefined ? known : `${known} ${name}`;
+}
+
+/** Digits and name of an id as the host says it; undefined for a facet's text. */
+function decoded(id: string, name: string | undefined): [digits: string, name: string | undefined] | undefined {
+  if (id.startsWith("=")) return undefined;
+  return id.length > 64 ? [id.slice(0, 64), id.slice(65)] : [id, name];
+}
+
 /** `ctx.id`: an id, or the text that a facet was given in its place. */
 export function ownId(id: string, name: string | undefined): DurableObjectId | string {
-  return digits.test(id) ? actorId(id, name) : id;
+  const known = decoded(id, name);
+  return known === undefined ? id.slice(1) : actorId(...known);
+}
+
+/** Makes the object that is `ctx.id` say what the host says now. */
+export function renewOwnId(own: DurableObjectId | string, id: string, name: string | undefined): void {
+  const known = decoded(id, name);
+  if (typeof own === "object" && known !== undefined) renewId(own, ...known);
 }

@@ -6,7 +6,7 @@ import { received } from "../rpc";
 import { state } from "../state";
 import type { WebSocket } from "../websocket";
 import { outermost, type Block } from "./gate";
-import { ownId, renewId, type DurableObjectId } from "./id";
+import { ownId, renewOwnId, type DurableObjectId } from "./id";
 import type { Listing } from "./kv";
 import { defineLazily } from "./arguments";
 import { durableObjectState, type DurableObjectState } from "./state";
@@ -16,9 +16,8 @@ type ActorConstructor = new (ctx: object, env: object) => Instance;
 
 /** Everything that an actor has and other isolates have not. */
 export interface ActorHeap {
-  id: string;
   /** `ctx.id`. */
-  ownId: DurableObjectId | string;
+  readonly id: DurableObjectId | string;
   /** The export that the instance is of. */
   readonly name: string;
   instance: Instance | undefined;
@@ -49,7 +48,7 @@ export type Props = [bytes: Uint8Array | null, channels: number[]] | null;
 /** Says that this isolate is an actor: before any code of the worker runs. */
 export function becomeActor([name, id, given]: Identity): void {
   state.actor = {
-    id, ownId: ownId(id, given ?? undefined), name, ctx: undefined, instance: undefined, callable: false, made: false, making: [], blocks: 0, outermost: outermost(), transactions: 0, listing: undefined,
+    id: ownId(id, given ?? undefined), name, ctx: undefined, instance: undefined, callable: false, made: false, making: [], blocks: 0, outermost: outermost(), transactions: 0, listing: undefined,
     sockets: undefined, eventTimeout: null, steps: undefined,
   };
 }
@@ -60,15 +59,14 @@ const propsOf = (props: Props | undefined) => (): unknown => (received(props) as
 export function renewIdentity([, id, given, props]: Identity): void {
   const actor = state.actor!;
   if (props) defineLazily(actor.ctx!, { props: propsOf(props) });
-  actor.id = id;
-  if (typeof actor.ownId === "object") renewId(actor.ownId, id, given ?? undefined);
+  renewOwnId(actor.id, id, given ?? undefined);
 }
 
 /** Constructs the instance; settles when nothing that its constructor began blocks it any more, and rejects with the first of their errors. */
 export async function construct(C: unknown, [name, , , props]: Identity, base: object, env: object, exports: () => object): Promise<void> {
   const actor = state.actor!;
   if (typeof C !== "function") throw new TypeError(`The worker exports no class named "${name}".`);
-  const ctx = (actor.ctx = durableObjectState({ id: actor.ownId, props: propsOf(props), exports }));
+  const ctx = (actor.ctx = durableObjectState({ id: actor.id, props: propsOf(props), exports }));
   actor.callable = Object.prototype.isPrototypeOf.call(base, (C.prototype ?? {}) as object);
   actor.instance = new (C as ActorConstructor)(ctx, env);
   // A block may ask for another one.
