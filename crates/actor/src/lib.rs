@@ -8,11 +8,12 @@
 
 #![warn(missing_docs)]
 
+pub mod database;
 mod guest;
 pub mod log;
 pub mod pages;
 mod record;
-mod storage;
+pub mod storage;
 
 pub use guest::{Alarm, BoxFuture, Guest, GuestError, Guests, Heap, Start};
 pub use record::{Epoch, Receipt, Record, RecordKind, Seq, Tier};

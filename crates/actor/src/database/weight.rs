@@ -1,0 +1,48 @@
+//! How large one value may be in a statement, so that all its values together stay within the memory of one.
+//!
+//! Pure. SQLite bounds each value and the number of values, but not the product: a statement of 100 KB can have thousands of places that each
+//! make a value of 2 MB, in a straight line of code in which nothing can interrupt it. So the more places a statement has that can make
+//! large values, the smaller each may be. Statements that people write have a few and feel nothing of it.
+
+use super::policy::Seen;
+
+/// Bytes that the values of one statement may take together, about.
+const TOGETHER: usize = 96 << 20;
+
+/// A value may always be as large as this, in bytes.
+const LEAST: usize = 16 << 10;
+
+/// Places in a text of SQL that can make a value: concatenations and whatever has an opening parenthesis.
+pub(super) fn places(sql: &str) -> usize {
+    let bytes = sql.as_bytes();
+    bytes.windows(2).filter(|pair| pair == b"||").count() + bytes.iter().filter(|&&b| b == b'(').count()
+}
+
+/// The largest value in bytes for a statement of which `seen` was seen. `schema` is the number of places in the worst view, trigger or generated
+/// column of the database: each may be repeated wherever the statement reads from one.
+pub(super) fn value_bytes(most: usize, sql: &str, seen: &Seen, schema: usize) -> usize {
+    let concatenations = sql.as_bytes().windows(2).filter(|pair| pair == b"||").count();
+    let repeated = (seen.reads as usize + seen.selects as usize).saturating_mul(schema);
+    let places = (seen.functions as usize).saturating_add(concatenations).saturating_add(repeated).max(1);
+    (TOGETHER / places).clamp(LEAST, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_statement_has_the_whole_size() {
+        let seen = Seen { functions: 20, reads: 30, selects: 3, ..Seen::default() };
+        assert_eq!(value_bytes(2_200_000, "select a || b", &seen, 0), 2_200_000);
+    }
+
+    #[test]
+    fn many_places_make_small_values() {
+        let seen = Seen { functions: 4_500, ..Seen::default() };
+        assert!(value_bytes(2_200_000, "", &seen, 0) * 4_500 <= TOGETHER);
+        let seen = Seen { reads: 10_000, ..Seen::default() };
+        assert!(value_bytes(2_200_000, "", &seen, 3) * 10_000 <= LEAST * 10_000);
+        assert!(value_bytes(2_200_000, &"||".repeat(10_000), &Seen::default(), 0) < 20_000);
+    }
+}

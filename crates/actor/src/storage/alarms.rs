@@ -1,0 +1,227 @@
+//! Alarms: when an actor wants to be woken, by name; part of the transaction like everything else.
+//!
+//! Set and asked for by the guest, run by `actor`. An alarm stays until its handler has come back *and* that is committed, so it rings at least
+//! once. While its handler runs it is not seen by the guest, as with Durable Objects; if the handler sets it anew, that one stays.
+
+use super::{Storage, StorageError};
+use crate::{
+    database::{SqlError, Value},
+    guest::Alarm,
+};
+
+/// Alarms that one actor may have.
+const MOST: i64 = 10_000;
+
+/// Bytes of a name.
+const NAME: usize = 1024;
+
+/// How the handler of an alarm ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmEnd {
+    /// It came back, or is given up: the alarm is gone, unless it was set anew.
+    Done,
+    /// It is to be tried again.
+    Retry {
+        /// When, in ms since the epoch of Unix.
+        at_ms: u64,
+        /// Whether this counts as a failure of the handler.
+        counts: bool,
+    },
+}
+
+impl Storage {
+    /// Sets an alarm; one of that name that is set already is moved. The empty name is the alarm of `setAlarm`.
+    ///
+    /// # Errors
+    /// When the name is too long, there are too many, or the database is full.
+    pub fn set_alarm(&mut self, name: &str, due_ms: u64) -> Result<(), SqlError> {
+        if name.len() > NAME {
+            return Err(SqlError::Refused(format!("the name of an alarm is longer than {NAME} bytes")));
+        }
+        self.make_alarms()?;
+        let bound = [Value::Text(name.to_owned()), ms(due_ms)];
+        let moved = self.database.trusted_write("UPDATE _cf_ALARM SET due = ?2, retries = 0 WHERE name = ?1 RETURNING 1", &bound)?;
+        if moved.is_empty() {
+            if !name.is_empty() && count(&self.database.trusted("SELECT count(*) FROM _cf_ALARM", &[])?) >= MOST {
+                return Err(SqlError::Refused(format!("there are more than {MOST} alarms")));
+            }
+            self.database.trusted_write("INSERT INTO _cf_ALARM VALUES (?1, ?2, 0)", &bound)?;
+        }
+        self.running.remove(name);
+        self.wake = None;
+        Ok(())
+    }
+
+    /// When an alarm is due, in ms; `None` if it is not set, or its handler runs and has not set it anew.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn alarm(&mut self, name: &str) -> Result<Option<u64>, SqlError> {
+        if self.running.contains_key(name) {
+            return Ok(None);
+        }
+        Ok(self.alarm_row(name)?.map(|alarm| alarm.due_ms))
+    }
+
+    /// Takes an alarm away.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn delete_alarm(&mut self, name: &str) -> Result<(), SqlError> {
+        if self.made()?.alarms {
+            self.database.trusted_write("DELETE FROM _cf_ALARM WHERE name = ?1", &[Value::Text(name.to_owned())])?;
+            self.running.remove(name);
+            self.wake = None;
+        }
+        Ok(())
+    }
+
+    /// Named alarms that are set, by name, and when they are due.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn alarms(&mut self) -> Result<Vec<(String, u64)>, SqlError> {
+        let all = self.alarm_rows()?;
+        Ok(all.into_iter().filter(|a| !a.name.is_empty() && !self.running.contains_key(&a.name)).map(|a| (a.name, a.due_ms)).collect())
+    }
+
+    /// When the earliest alarm is due, in ms; those whose handlers run count too.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn wake(&mut self) -> Result<Option<u64>, SqlError> {
+        if let Some(known) = self.wake {
+            return Ok(known);
+        }
+        let earliest = if self.made()?.alarms {
+            let rows = self.database.trusted("SELECT min(due) FROM _cf_ALARM", &[])?;
+            rows.first().and_then(|row| row.first()).and_then(time)
+        } else {
+            None
+        };
+        self.wake = Some(earliest);
+        Ok(earliest)
+    }
+
+    /// Alarms that are due and whose handlers do not run, the earliest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn due(&mut self, now_ms: u64) -> Result<Vec<Alarm>, SqlError> {
+        if self.wake()?.is_none_or(|wake| wake > now_ms) {
+            return Ok(Vec::new());
+        }
+        let mut due: Vec<Alarm> =
+            self.alarm_rows()?.into_iter().filter(|a| a.due_ms <= now_ms && !self.running.contains_key(&a.name)).collect();
+        due.sort_by(|a, b| (a.due_ms, &a.name).cmp(&(b.due_ms, &b.name)));
+        Ok(due)
+    }
+
+    /// When the earliest alarm is due whose handler does not run.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn next_due(&mut self) -> Result<Option<u64>, SqlError> {
+        if self.running.is_empty() {
+            return self.wake();
+        }
+        Ok(self.alarm_rows()?.iter().filter(|a| !self.running.contains_key(&a.name)).map(|a| a.due_ms).min())
+    }
+
+    /// The handler of an alarm is about to run. `None`: it is not set (any more).
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn alarm_begin(&mut self, name: &str) -> Result<Option<Alarm>, SqlError> {
+        let alarm = self.alarm_row(name)?;
+        if let Some(alarm) = &alarm {
+            self.running.insert(name.to_owned(), alarm.due_ms);
+        }
+        Ok(alarm)
+    }
+
+    /// The handler of an alarm has ended. What that changes is committed with the turn that is open, or by the next [`Storage::end_turn`].
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn alarm_end(&mut self, name: &str, end: AlarmEnd) -> Result<(), SqlError> {
+        // Set anew, or deleted, meanwhile: then this one is gone already.
+        if self.running.remove(name).is_none() {
+            return Ok(());
+        }
+        let name = Value::Text(name.to_owned());
+        match end {
+            AlarmEnd::Done => self.database.trusted_write("DELETE FROM _cf_ALARM WHERE name = ?1", &[name])?,
+            AlarmEnd::Retry { at_ms, counts } => self
+                .database
+                .trusted_write("UPDATE _cf_ALARM SET due = ?2, retries = retries + ?3 WHERE name = ?1", &[name, ms(at_ms), Value::Integer(counts.into())])?,
+        };
+        self.wake = None;
+        Ok(())
+    }
+
+    fn alarm_row(&mut self, name: &str) -> Result<Option<Alarm>, SqlError> {
+        if !self.made()?.alarms {
+            return Ok(None);
+        }
+        let rows = self.database.trusted("SELECT name, due, retries FROM _cf_ALARM WHERE name = ?1", &[Value::Text(name.to_owned())])?;
+        Ok(rows.into_iter().find_map(|row| of(&row)))
+    }
+
+    pub(super) fn alarm_rows(&mut self) -> Result<Vec<Alarm>, SqlError> {
+        if !self.made()?.alarms {
+            return Ok(Vec::new());
+        }
+        let rows = self.database.trusted("SELECT name, due, retries FROM _cf_ALARM ORDER BY name", &[])?;
+        Ok(rows.iter().filter_map(|row| of(row)).collect())
+    }
+
+    pub(super) fn put_alarm_rows(&mut self, alarms: &[Alarm]) -> Result<(), StorageError> {
+        if alarms.is_empty() {
+            return Ok(());
+        }
+        self.make_alarms()?;
+        for alarm in alarms {
+            let bound = [Value::Text(alarm.name.clone()), ms(alarm.due_ms), Value::Integer(alarm.retries.into())];
+            self.database.trusted_write("INSERT INTO _cf_ALARM VALUES (?1, ?2, ?3)", &bound)?;
+        }
+        self.wake = None;
+        Ok(())
+    }
+
+    fn make_alarms(&mut self) -> Result<(), SqlError> {
+        if !self.made()?.alarms {
+            const MAKE: &str = "CREATE TABLE _cf_ALARM (name TEXT PRIMARY KEY, due INTEGER NOT NULL, retries INTEGER NOT NULL) WITHOUT ROWID";
+            self.database.trusted_write(MAKE, &[])?;
+            self.made.alarms = true;
+        }
+        Ok(())
+    }
+}
+
+fn of(row: &[Value]) -> Option<Alarm> {
+    match row {
+        [Value::Text(name), due, Value::Integer(retries)] => {
+            Some(Alarm { name: name.clone(), due_ms: time(due)?, retries: u32::try_from(*retries).unwrap_or(u32::MAX) })
+        }
+        _ => None,
+    }
+}
+
+fn time(value: &Value) -> Option<u64> {
+    match value {
+        Value::Integer(ms) => u64::try_from(*ms).ok(),
+        _ => None,
+    }
+}
+
+fn ms(time: u64) -> Value {
+    Value::Integer(i64::try_from(time).unwrap_or(i64::MAX))
+}
+
+fn count(rows: &[Vec<Value>]) -> i64 {
+    match rows.first().and_then(|row| row.first()) {
+        Some(Value::Integer(n)) => *n,
+        _ => 0,
+    }
+}
