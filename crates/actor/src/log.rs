@@ -6,15 +6,29 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod disk;
+mod format;
+mod index;
+mod local;
 mod memory;
 mod order;
+mod probe;
+mod queue;
+mod recovery;
+mod scan;
+#[cfg(test)]
+mod simulated;
+mod upkeep;
+mod writer;
 
 use std::{fmt, future::Future, io, path::PathBuf, pin::Pin, task};
 
 use skep_id::ActorId;
 use tokio::sync::oneshot;
 
+pub use local::{Damage, LocalLog, Settings};
 pub use memory::MemoryLog;
+pub use probe::{Probe, Trust};
 
 use crate::record::{Epoch, Receipt, Record, Seq, Tier};
 
@@ -51,6 +65,14 @@ pub enum AppendError {
         size: usize,
         /// The limit in bytes.
         most: usize,
+    },
+    /// The log lost records of this actor, and takes nothing more of it until it is repaired.
+    #[error("the log of actor {actor} is damaged: {why}")]
+    Damaged {
+        /// Whose.
+        actor: ActorId,
+        /// Which file, where, and what.
+        why: String,
     },
     /// The device failed. What was not acknowledged may or may not be there; the log takes nothing more until it is opened anew.
     #[error("the log failed: {0}")]
