@@ -32,19 +32,18 @@ use rusqlite::{
     types::{ToSqlOutput, ValueRef},
 };
 
+use crate::pages::PAGE;
+
+pub(crate) use self::vfs::Backing;
 use self::{
     cursor::{Live, Watch},
     policy::Seen,
     vfs::{Running, TempRoom},
 };
-pub(crate) use self::vfs::Backing;
 pub use self::{
     cursor::{Piece, Rows},
     vfs::{Vfs, VfsUnavailable},
 };
-
-/// Bytes of a page.
-pub const PAGE: usize = 4096;
 
 /// Why pages cannot be read or written.
 pub type PageError = Box<dyn std::error::Error + Send + Sync>;
@@ -270,7 +269,12 @@ impl Database {
         Arc::new(Backing { failure: Mutex::new(None), pages: Mutex::new(file) })
     }
 
-    pub(crate) fn on(vfs: &Arc<Vfs>, backing: Arc<Backing<dyn PageFile>>, access: Access, limits: &DatabaseLimits) -> Result<Self, SqlError> {
+    pub(crate) fn on(
+        vfs: &Arc<Vfs>,
+        backing: Arc<Backing<dyn PageFile>>,
+        access: Access,
+        limits: &DatabaseLimits,
+    ) -> Result<Self, SqlError> {
         let control = Arc::new(Control {
             trusted: AtomicBool::new(true),
             writes: access == Access::ReadWrite,
@@ -361,7 +365,8 @@ impl Database {
 
     /// Runs a statement that may turn out wrong only after it has run, and undoes it then.
     fn run_watched(&mut self, watch: Watch, compiled: cursor::Compiled, bindings: &[Value]) -> Result<Rows, SqlError> {
-        const HIDDEN: &str = "SELECT count(*) FROM sqlite_master WHERE name LIKE '\\_cf\\_%' ESCAPE '\\' OR tbl_name LIKE '\\_cf\\_%' ESCAPE '\\'";
+        const HIDDEN: &str =
+            "SELECT count(*) FROM sqlite_master WHERE name LIKE '\\_cf\\_%' ESCAPE '\\' OR tbl_name LIKE '\\_cf\\_%' ESCAPE '\\'";
         let before = if watch == Watch::Names { self.own(HIDDEN, &[])? } else { Vec::new() };
         self.own("SAVEPOINT _cf_watched", &[])?;
         self.control.trusted.store(false, Ordering::Relaxed);
@@ -572,7 +577,8 @@ fn connect(
 
 fn prepare(vfs: &Arc<Vfs>, name: &str, control: &Arc<Control>, limits: &DatabaseLimits) -> rusqlite::Result<Connection> {
     // SQLite creates what is empty only if it may write.
-    let mode = if control.writes { OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let mode =
+        if control.writes { OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
     let mut db = Connection::open_with_flags_and_vfs(name, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX, vfs.name())?;
     db.set_prepared_statement_cache_capacity(0);
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;

@@ -20,9 +20,10 @@ use futures_util::{FutureExt, future::Shared};
 use skep_id::ActorId;
 
 use crate::{
-    database::{Access, Backing, Database, DatabaseLimits, PAGE, PageError, PageFile, Piece, Rows, SqlError, Value, Vfs},
+    database::{Access, Backing, Database, DatabaseLimits, PageError, PageFile, Piece, Rows, SqlError, Value, Vfs},
     guest::Heap,
     log::{DurableLog, Ticket},
+    pages::PAGE,
     record::{Epoch, Record, RecordKind, Seq},
 };
 
@@ -192,6 +193,12 @@ impl Storage {
     #[must_use]
     pub fn last(&self) -> Seq {
         self.last
+    }
+
+    /// Whether a turn has written something that is not yet committed.
+    #[must_use]
+    pub fn in_turn(&self) -> bool {
+        self.database.in_transaction() || self.wiped
     }
 
     /// Runs SQL of the guest: all statements, the bindings being the last one's. Rows come in pieces.
@@ -375,7 +382,9 @@ impl Storage {
     fn made(&mut self) -> Result<Made, SqlError> {
         if !self.made.known {
             let mut made = Made { known: true, ..Made::default() };
-            for row in self.database.trusted("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE '\\_cf\\_%' ESCAPE '\\'", &[])? {
+            for row in
+                self.database.trusted("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE '\\_cf\\_%' ESCAPE '\\'", &[])?
+            {
                 match row.first() {
                     Some(Value::Text(name)) if name == "_cf_KV" => made.keys = true,
                     Some(Value::Text(name)) if name == "_cf_ALARM" => made.alarms = true,

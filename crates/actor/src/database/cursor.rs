@@ -23,8 +23,8 @@ use super::{
 /// Compiled statements that are kept.
 const IDLE: usize = 96;
 
-/// Bytes that a live cursor may hold between two calls (its registers: values it has read and not given away).
-const CURSOR_BYTES: i32 = 16 << 20;
+/// Bytes that all open cursors may hold between two calls: values that their statements have made.
+const HELD: usize = 512 << 20;
 
 /// The first answer to a statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +101,8 @@ struct Facts {
     /// Objects of the schema changed.
     schema: u64,
     value_bytes: i32,
+    /// Bytes that it may hold while it is open.
+    holds: usize,
 }
 
 /// A statement that is ready to run: [`Live`] holds it.
@@ -115,17 +117,34 @@ pub(super) struct Compiled {
 pub(super) enum Watch {
     /// Nothing.
     Nothing,
-    /// The rows that it returns of what it wrote may be too many.
-    Returned,
+    /// The rows that it returns of what it wrote may be too many, or its triggers too deep: SQLite leaves what was done until then.
+    Halfway,
     /// `ALTER TABLE … RENAME` does not show the new name to the authorizer.
     Names,
 }
 
 enum Cursor<'c> {
-    Live { prepared: Prepared<'c>, returned: u64 },
-    Kept { rows: VecDeque<Vec<Value>>, read: u64, written: u64 },
+    Live {
+        prepared: Prepared<'c>,
+        returned: u64,
+    },
+    Kept {
+        rows: VecDeque<Vec<Value>>,
+        read: u64,
+        written: u64,
+    },
     /// The database was wiped, or the turn cut off.
     Gone,
+}
+
+impl Cursor<'_> {
+    fn holds(&self) -> usize {
+        match self {
+            Self::Live { prepared, .. } => prepared.facts.holds,
+            Self::Kept { rows, .. } => rows.iter().flatten().map(Value::size).sum(),
+            Self::Gone => 0,
+        }
+    }
 }
 
 impl Live {
@@ -300,10 +319,16 @@ impl<'c> Statements<'c> {
             self.put_away(prepared);
             return Ok(());
         }
-        if prepared.statement.get_status(StatementStatus::MemUsed) > CURSOR_BYTES {
-            return Err(SqlError::refused(format!("the cursor holds more than {CURSOR_BYTES} bytes: ask for smaller values, or for fewer rows by LIMIT")));
-        }
+        self.room(prepared.facts.holds)?;
         self.open.insert(cursor, Cursor::Live { prepared, returned });
+        Ok(())
+    }
+
+    fn room(&self, bytes: usize) -> Result<(), SqlError> {
+        let others: usize = self.open.values().map(Cursor::holds).sum();
+        if others + bytes > HELD {
+            return Err(SqlError::refused("too many cursors are open on statements that make many values: read one to its end first"));
+        }
         Ok(())
     }
 
@@ -328,7 +353,9 @@ impl<'c> Statements<'c> {
         let first = take(&mut rest, limits);
         let cursor = if rest.is_empty() { 0 } else { self.number() };
         if cursor != 0 {
-            self.open.insert(cursor, Cursor::Kept { rows: rest, read, written });
+            let kept = Cursor::Kept { rows: rest, read, written };
+            self.room(kept.holds())?;
+            self.open.insert(cursor, kept);
         }
         Ok(Rows { cursor, columns, rows: first, read, written })
     }
@@ -386,19 +413,23 @@ fn guest<'c>(db: &Connection, statement: Statement<'c>, sql: &str, seen: &Seen, 
         entries = entries.max(1 + touched_indexes(db, table, change)?);
     }
     let hazard = if seen.reads > 0 { schema_places(db)? } else { 0 };
+    let (value_bytes, holds) = weight::value_bytes(limits.value_bytes as usize, sql, seen, hazard);
     let facts = Facts {
         sql: sql.into(),
         columns: statement.column_names().map(str::to_owned).collect(),
         parameters: statement.parameter_count(),
         writes: !statement.readonly() || seen.sets,
-        watch: match (seen.alters, statement.readonly() || statement.column_count() == 0) {
-            (true, _) => Watch::Names,
-            (false, false) => Watch::Returned,
-            (false, true) => Watch::Nothing,
+        watch: if seen.alters {
+            Watch::Names
+        } else if !statement.readonly() && (seen.triggers || statement.column_count() > 0) {
+            Watch::Halfway
+        } else {
+            Watch::Nothing
         },
         entries,
         schema: u64::from(seen.schema),
-        value_bytes: weight::value_bytes(limits.value_bytes as usize, sql, seen, hazard) as i32,
+        value_bytes: value_bytes as i32,
+        holds,
     };
     Ok(Prepared { statement, facts: Arc::new(facts) })
 }
@@ -414,6 +445,7 @@ fn ours<'c>(statement: Statement<'c>, sql: &str, limits: &DatabaseLimits) -> Pre
         entries: 1,
         schema: 0,
         value_bytes: limits.value_bytes as i32,
+        holds: 0,
     };
     Prepared { statement, facts: Arc::new(facts) }
 }

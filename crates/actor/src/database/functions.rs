@@ -4,15 +4,17 @@
 //! quick for the largest values there are: `instr`, `replace` and `trim` of SQLite take time as the product of their arguments (minutes for two
 //! of 1 MB), these as the sum.
 
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
+
 use memchr::memmem;
+use parking_lot::Mutex;
 use rusqlite::{
     Connection, Result,
     functions::{Context, FunctionFlags},
     types::{Value, ValueRef},
 };
 
-const PURE: FunctionFlags =
-    FunctionFlags::SQLITE_UTF8.union(FunctionFlags::SQLITE_DETERMINISTIC).union(FunctionFlags::SQLITE_INNOCUOUS);
+const PURE: FunctionFlags = FunctionFlags::SQLITE_UTF8.union(FunctionFlags::SQLITE_DETERMINISTIC).union(FunctionFlags::SQLITE_INNOCUOUS);
 
 /// A function of one number.
 type Unary = (&'static str, fn(f64) -> f64);
@@ -43,8 +45,10 @@ const UNARY: [Unary; 20] = [
 /// Functions that keep an integer an integer.
 const ROUNDING: [Unary; 4] = [("ceil", f64::ceil), ("ceiling", f64::ceil), ("floor", f64::floor), ("trunc", f64::trunc)];
 
-/// Functions of two numbers.
-const BINARY: [(&str, fn(f64, f64) -> f64); 5] = [
+/// A function of two numbers.
+type Binary = (&'static str, fn(f64, f64) -> f64);
+
+const BINARY: [Binary; 5] = [
     ("atan2", f64::atan2),
     ("log", |base, x| if base > 0.0 && base != 1.0 { x.ln() / base.ln() } else { f64::NAN }),
     ("mod", |x, y| x % y),
@@ -74,15 +78,19 @@ pub(super) fn register(db: &Connection, value_bytes: usize) -> Result<()> {
         })?;
     }
     db.create_scalar_function("pi", 0, PURE, |_| Ok(std::f64::consts::PI))?;
-    db.create_scalar_function("instr", 2, PURE, instr)?;
-    db.create_scalar_function("replace", 3, PURE, move |c| replace(c, value_bytes))?;
+    let plain = Plain::default();
+    let shared = plain.clone();
+    db.create_scalar_function("instr", 2, PURE, move |c| instr(&shared, c))?;
+    let shared = plain.clone();
+    db.create_scalar_function("replace", 3, PURE, move |c| replace(&shared, c, value_bytes))?;
     for (name, left, right) in [("trim", true, true), ("ltrim", true, false), ("rtrim", false, true)] {
         for arguments in [1, 2] {
-            db.create_scalar_function(name, arguments, PURE, move |c| trim(c, left, right))?;
+            let shared = plain.clone();
+            db.create_scalar_function(name, arguments, PURE, move |c| trim(&shared, c, left, right))?;
         }
     }
     for (name, delegate) in [("json_patch", "SELECT json_patch(?1, ?2)"), ("jsonb_patch", "SELECT jsonb_patch(?1, ?2)")] {
-        patch(db, name, delegate)?;
+        patch(db, plain.clone(), name, delegate)?;
     }
     Ok(())
 }
@@ -98,38 +106,51 @@ fn number(value: ValueRef<'_>) -> Option<f64> {
 }
 
 /// The bytes of a value as text; `None` for null.
-fn text(value: ValueRef<'_>) -> Option<std::borrow::Cow<'_, [u8]>> {
-    match value {
+fn text<'v>(plain: &Plain, value: ValueRef<'v>) -> Result<Option<Cow<'v, [u8]>>> {
+    Ok(match value {
         ValueRef::Null => None,
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(bytes.into()),
         ValueRef::Integer(n) => Some(n.to_string().into_bytes().into()),
-        ValueRef::Real(x) => Some(real(x).into_bytes().into()),
-    }
+        // How SQLite writes a number is nobody else's to know.
+        ValueRef::Real(x) => match plain.ask("SELECT CAST(?1 AS TEXT)", [Value::Real(x)])? {
+            Value::Text(text) => Some(text.into_bytes().into()),
+            _ => None,
+        },
+    })
 }
 
-/// A number as SQLite writes it, for those that have at most 15 digits before the point and are not tiny; the others in Rust's form.
-fn real(x: f64) -> String {
-    let plain = x.to_string();
-    if plain.contains(['.', 'e', 'N', 'i']) { plain } else { plain + ".0" }
+/// A connection of nobody's with SQLite's own functions, for what only they know; made when first asked.
+#[derive(Clone, Default)]
+struct Plain(Arc<Mutex<Option<Connection>>>);
+
+impl Plain {
+    fn ask<const N: usize>(&self, sql: &str, arguments: [Value; N]) -> Result<Value> {
+        let mut plain = self.0.lock();
+        let db = match &mut *plain {
+            Some(db) => db,
+            none => none.insert(Connection::open_in_memory()?),
+        };
+        db.prepare_cached(sql)?.query_row(rusqlite::params_from_iter(arguments), |row| row.get(0))
+    }
 }
 
 fn characters(bytes: &[u8]) -> usize {
     bytes.iter().filter(|&&b| b & 0xc0 != 0x80).count()
 }
 
-fn instr(c: &Context<'_>) -> Result<Option<i64>> {
+fn instr(plain: &Plain, c: &Context<'_>) -> Result<Option<i64>> {
     let (hay, needle) = (c.get_raw(0), c.get_raw(1));
     let blobs = matches!((hay, needle), (ValueRef::Blob(_), ValueRef::Blob(_)));
-    let Some((hay, needle)) = text(hay).zip(text(needle)) else { return Ok(None) };
+    let Some((hay, needle)) = text(plain, hay)?.zip(text(plain, needle)?) else { return Ok(None) };
     Ok(Some(memmem::find(&hay, &needle).map_or(0, |at| if blobs { at } else { characters(&hay[..at]) } as i64 + 1)))
 }
 
-fn replace(c: &Context<'_>, most: usize) -> Result<Value> {
-    let (Some(whole), Some(from)) = (text(c.get_raw(0)), text(c.get_raw(1))) else { return Ok(Value::Null) };
+fn replace(plain: &Plain, c: &Context<'_>, most: usize) -> Result<Value> {
+    let (Some(whole), Some(from)) = (text(plain, c.get_raw(0))?, text(plain, c.get_raw(1))?) else { return Ok(Value::Null) };
     if from.is_empty() {
         return Ok(lossy(&whole));
     }
-    let Some(to) = text(c.get_raw(2)) else { return Ok(Value::Null) };
+    let Some(to) = text(plain, c.get_raw(2))? else { return Ok(Value::Null) };
     let mut made = Vec::with_capacity(whole.len());
     let mut rest = 0;
     for at in memmem::find_iter(&whole, &*from) {
@@ -144,12 +165,13 @@ fn replace(c: &Context<'_>, most: usize) -> Result<Value> {
     Ok(lossy(&made))
 }
 
-fn trim(c: &Context<'_>, left: bool, right: bool) -> Result<Value> {
-    let Some(whole) = text(c.get_raw(0)) else { return Ok(Value::Null) };
+fn trim(plain: &Plain, c: &Context<'_>, left: bool, right: bool) -> Result<Value> {
+    let Some(whole) = text(plain, c.get_raw(0))? else { return Ok(Value::Null) };
     let whole = String::from_utf8_lossy(&whole);
-    let set: std::collections::HashSet<char> = if c.len() == 2 {
-        let Some(set) = text(c.get_raw(1)) else { return Ok(Value::Null) };
-        String::from_utf8_lossy(&set).chars().collect()
+    let set: HashSet<char> = if c.len() == 2 {
+        let Some(set) = text(plain, c.get_raw(1))? else { return Ok(Value::Null) };
+        // As with SQLite, whose set is a C string.
+        String::from_utf8_lossy(&set).chars().take_while(|&c| c != '\0').collect()
     } else {
         [' '].into()
     };
@@ -165,11 +187,10 @@ fn trim(c: &Context<'_>, left: bool, right: bool) -> Result<Value> {
 
 /// SQLite's own function, on a connection that has nothing else, for arguments whose product it can bear: it looks every key of one object up in the
 /// other, from the start.
-fn patch(db: &Connection, name: &'static str, delegate: &'static str) -> Result<()> {
+fn patch(db: &Connection, plain: Plain, name: &'static str, delegate: &'static str) -> Result<()> {
     const PRODUCT: usize = 1 << 32;
     /// By this subtype SQLite's JSON functions know a text that is JSON already.
     const JSON: std::ffi::c_uint = 74;
-    let plain = std::sync::Mutex::new(None::<Connection>);
     db.create_scalar_function(name, 2, PURE | FunctionFlags::SQLITE_RESULT_SUBTYPE, move |c| {
         let (target, change) = (c.get_raw(0), c.get_raw(1));
         let size = |v: ValueRef<'_>| match v {
@@ -179,13 +200,8 @@ fn patch(db: &Connection, name: &'static str, delegate: &'static str) -> Result<
         if size(target).saturating_mul(size(change)) > PRODUCT {
             return Err(too_big());
         }
-        let mut plain = plain.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let db = match &mut *plain {
-            Some(db) => db,
-            none => none.insert(Connection::open_in_memory()?),
-        };
         let arguments = [Value::try_from(target), Value::try_from(change)].map(|v| v.unwrap_or(Value::Null));
-        let made: Value = db.prepare_cached(delegate)?.query_row(rusqlite::params_from_iter(arguments), |row| row.get(0))?;
+        let made = plain.ask(delegate, arguments)?;
         let json = matches!(made, Value::Text(_)).then_some(JSON);
         Ok((made, json))
     })

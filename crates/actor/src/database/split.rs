@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn cuts_where_sqlite_does() {
         assert_eq!(statements("select 1; select 2;"), ["select 1;", " select 2;"]);
-        assert_eq!(statements("select ';' -- ;\n, \"a;\"\"b\", [c;d], `e;f` /* ; */"), ["select ';' -- ;\n, \"a;\"\"b\", [c;d], `e;f` /* ; */"]);
+        assert_eq!(
+            statements("select ';' -- ;\n, \"a;\"\"b\", [c;d], `e;f` /* ; */"),
+            ["select ';' -- ;\n, \"a;\"\"b\", [c;d], `e;f` /* ; */"]
+        );
         assert_eq!(statements(" ; -- x\n /* y */ ;"), [""; 0]);
         assert_eq!(statements("select 1;;-- end"), ["select 1;"]);
         assert_eq!(statements("select 'open; "), ["select 'open; "]);

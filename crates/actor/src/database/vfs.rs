@@ -6,15 +6,16 @@
 //!
 //! It is not: a file system. No path leads to a disk; a journal, a write-ahead log or a second database cannot be opened here at all.
 
-use std::{cell::RefCell, collections::HashMap, fmt, mem::ManuallyDrop, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rsqlite_vfs::{
-    AccessMode, FileKind, LockLevel, OpenRequest, OpenedFile, OsCallback, RegisterVfsError, SQLiteIoMethods, SQLiteVfs, SyncOptions, VfsError,
-    VfsErrorCode, VfsFile, VfsRegistration, VfsResult, VfsStore, register_vfs,
+    AccessMode, FileKind, LockLevel, OpenRequest, OpenedFile, OsCallback, RegisterVfsError, SQLiteIoMethods, SQLiteVfs, SyncOptions,
+    VfsError, VfsErrorCode, VfsFile, VfsRegistration, VfsResult, VfsStore, register_vfs,
 };
 
-use super::{PAGE, PageFile};
+use super::PageFile;
+use crate::pages::PAGE;
 
 /// Bytes that a temporary file grows by.
 const CHUNK: usize = 64 * 1024;
@@ -23,8 +24,20 @@ const CHUNK: usize = 64 * 1024;
 pub struct Vfs {
     name: String,
     store: Arc<Store>,
-    registration: ManuallyDrop<VfsRegistration<Arc<Store>>>,
+    registration: Registration,
 }
+
+/// SQLite's list entry, and what has to be taken out of the list in the end.
+struct Registration(Option<VfsRegistration<Arc<Store>>>);
+
+// SAFETY: nothing reads the raw pointers in it but `unregister`, which takes it by value. Any thread may do that: SQLite guards its list by a mutex of
+// its own, and the store behind the entry is `Send` and `Sync`.
+#[expect(unsafe_code, reason = "raw pointers that are only given back")]
+unsafe impl Send for Registration {}
+
+// SAFETY: a shared reference to it gives access to nothing.
+#[expect(unsafe_code, reason = "raw pointers that are only given back")]
+unsafe impl Sync for Registration {}
 
 impl Vfs {
     /// Makes the file system known to SQLite.
@@ -41,8 +54,8 @@ impl Vfs {
         // systems safe to change, and nobody else registers a name with 128 random bits.
         #[expect(unsafe_code, reason = "SQLite's list of file systems holds raw pointers")]
         let registered = unsafe { register_vfs::<Io, System>(&name, Arc::clone(&store), false) };
-        let registration = ManuallyDrop::new(registered.map_err(|e: RegisterVfsError| VfsUnavailable(e.to_string()))?);
-        Ok(Arc::new(Self { name, store, registration }))
+        let registration = Some(registered.map_err(|e: RegisterVfsError| VfsUnavailable(e.to_string()))?);
+        Ok(Arc::new(Self { name, store, registration: Registration(registration) }))
     }
 
     /// By which name SQLite finds it.
@@ -67,15 +80,12 @@ impl Vfs {
 
 impl Drop for Vfs {
     fn drop(&mut self) {
-        // SAFETY: `registration` is taken out once, here, and not used afterwards.
-        #[expect(unsafe_code, reason = "an owned value is moved out of a value that is being dropped")]
-        let registration = unsafe { ManuallyDrop::take(&mut self.registration) };
+        let Some(registration) = self.registration.0.take() else { return };
         // SAFETY: every connection on this file system is inside a `Database`, which holds an `Arc` of `self` and closes the connection before it
         // lets go of it; so none is open, no callback runs, and no pointer to the registration is left.
         #[expect(unsafe_code, reason = "SQLite's list of file systems holds raw pointers")]
-        if let Err((kept, e)) = unsafe { registration.unregister() } {
+        if let Err((_, e)) = unsafe { registration.unregister() } {
             tracing::error!(error = %e, "SQLite keeps a file system that is not used any more");
-            std::mem::forget(kept);
         }
     }
 }

@@ -18,13 +18,14 @@ pub(super) fn places(sql: &str) -> usize {
     bytes.windows(2).filter(|pair| pair == b"||").count() + bytes.iter().filter(|&&b| b == b'(').count()
 }
 
-/// The largest value in bytes for a statement of which `seen` was seen. `schema` is the number of places in the worst view, trigger or generated
+/// The largest value in bytes for a statement of which `seen` was seen, and what its values may take together. `schema` is the number of places in the worst view, trigger or generated
 /// column of the database: each may be repeated wherever the statement reads from one.
-pub(super) fn value_bytes(most: usize, sql: &str, seen: &Seen, schema: usize) -> usize {
+pub(super) fn value_bytes(most: usize, sql: &str, seen: &Seen, schema: usize) -> (usize, usize) {
     let concatenations = sql.as_bytes().windows(2).filter(|pair| pair == b"||").count();
     let repeated = (seen.reads as usize + seen.selects as usize).saturating_mul(schema);
     let places = (seen.functions as usize).saturating_add(concatenations).saturating_add(repeated).max(1);
-    (TOGETHER / places).clamp(LEAST, most)
+    let value = (TOGETHER / places).clamp(LEAST, most);
+    (value, value.saturating_mul(places))
 }
 
 #[cfg(test)]
@@ -34,15 +35,15 @@ mod tests {
     #[test]
     fn an_ordinary_statement_has_the_whole_size() {
         let seen = Seen { functions: 20, reads: 30, selects: 3, ..Seen::default() };
-        assert_eq!(value_bytes(2_200_000, "select a || b", &seen, 0), 2_200_000);
+        assert_eq!(value_bytes(2_200_000, "select a || b", &seen, 0).0, 2_200_000);
     }
 
     #[test]
     fn many_places_make_small_values() {
         let seen = Seen { functions: 4_500, ..Seen::default() };
-        assert!(value_bytes(2_200_000, "", &seen, 0) * 4_500 <= TOGETHER);
+        assert!(value_bytes(2_200_000, "", &seen, 0).1 <= TOGETHER);
         let seen = Seen { reads: 10_000, ..Seen::default() };
-        assert!(value_bytes(2_200_000, "", &seen, 3) * 10_000 <= LEAST * 10_000);
-        assert!(value_bytes(2_200_000, &"||".repeat(10_000), &Seen::default(), 0) < 20_000);
+        assert!(value_bytes(2_200_000, "", &seen, 3).0 <= LEAST);
+        assert!(value_bytes(2_200_000, &"||".repeat(10_000), &Seen::default(), 0).0 < 20_000);
     }
 }

@@ -152,9 +152,10 @@ impl Storage {
         let name = Value::Text(name.to_owned());
         match end {
             AlarmEnd::Done => self.database.trusted_write("DELETE FROM _cf_ALARM WHERE name = ?1", &[name])?,
-            AlarmEnd::Retry { at_ms, counts } => self
-                .database
-                .trusted_write("UPDATE _cf_ALARM SET due = ?2, retries = retries + ?3 WHERE name = ?1", &[name, ms(at_ms), Value::Integer(counts.into())])?,
+            AlarmEnd::Retry { at_ms, counts } => self.database.trusted_write(
+                "UPDATE _cf_ALARM SET due = ?2, retries = retries + ?3 WHERE name = ?1",
+                &[name, ms(at_ms), Value::Integer(counts.into())],
+            )?,
         };
         self.wake = None;
         Ok(())
@@ -191,7 +192,8 @@ impl Storage {
 
     fn make_alarms(&mut self) -> Result<(), SqlError> {
         if !self.made()?.alarms {
-            const MAKE: &str = "CREATE TABLE _cf_ALARM (name TEXT PRIMARY KEY, due INTEGER NOT NULL, retries INTEGER NOT NULL) WITHOUT ROWID";
+            const MAKE: &str =
+                "CREATE TABLE _cf_ALARM (name TEXT PRIMARY KEY, due INTEGER NOT NULL, retries INTEGER NOT NULL) WITHOUT ROWID";
             self.database.trusted_write(MAKE, &[])?;
             self.made.alarms = true;
         }

@@ -10,7 +10,8 @@ use skep_id::ActorId;
 
 use super::{Pending, Storage, StorageError};
 use crate::{
-    database::{PAGE, PageError, PageFile, Value},
+    database::{PageError, PageFile, Value},
+    pages::PAGE,
     record::Seq,
 };
 

@@ -33,7 +33,8 @@ impl Storage {
     /// # Errors
     /// When the name is too long, or the database cannot be read or written.
     pub fn step_begin(&mut self, name: &str) -> Result<Step, SqlError> {
-        const MAKE: &str = "CREATE TABLE _cf_STEP (name TEXT PRIMARY KEY, state INTEGER NOT NULL, at INTEGER NOT NULL, result BLOB) WITHOUT ROWID";
+        const MAKE: &str =
+            "CREATE TABLE _cf_STEP (name TEXT PRIMARY KEY, state INTEGER NOT NULL, at INTEGER NOT NULL, result BLOB) WITHOUT ROWID";
         if name.len() > NAME {
             return Err(SqlError::Refused(format!("the name of a step is longer than {NAME} bytes")));
         }
@@ -42,7 +43,7 @@ impl Storage {
             self.made.steps = true;
         }
         let key = Value::Text(name.to_owned());
-        let known = self.database.trusted("SELECT state, at, result FROM _cf_STEP WHERE name = ?1", &[key.clone()])?;
+        let known = self.database.trusted("SELECT state, at, result FROM _cf_STEP WHERE name = ?1", std::slice::from_ref(&key))?;
         let Some(row) = known.into_iter().next() else {
             let now = Value::Integer(i64::try_from((self.setup.clock)()).unwrap_or(i64::MAX));
             self.database.trusted_write("INSERT INTO _cf_STEP VALUES (?1, 0, ?2, NULL)", &[key, now])?;

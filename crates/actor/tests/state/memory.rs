@@ -12,8 +12,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use skep_actor::{
     Epoch, Receipt, Record, RecordKind, Seq, Storage, Tier,
-    database::{DatabaseLimits, PAGE, PageError, PageFile, Value, Vfs},
+    database::{DatabaseLimits, PageError, PageFile, Value, Vfs},
     log::{AppendError, DurableLog, Head, LogError, Ticket},
+    pages::PAGE,
     storage::{History, PageStore, Pending, Setup, StorageError},
 };
 use skep_id::ActorId;
@@ -135,7 +136,7 @@ impl PageStore for Pages {
 #[derive(Debug, Default)]
 pub struct Log {
     pub records: Mutex<Vec<Record>>,
-    waiting: Mutex<Vec<(Seq, oneshot::Sender<Result<Receipt, AppendError>>)>>,
+    waiting: Mutex<Vec<oneshot::Sender<Result<Receipt, AppendError>>>>,
     pub slow: std::sync::atomic::AtomicBool,
 }
 
@@ -161,10 +162,9 @@ impl DurableLog for Log {
             let _ = tx.send(Err(AppendError::NotNext { actor: record.actor, asked: record.seq, head }));
             return ticket;
         }
-        let seq = record.seq;
         records.push(record);
         if self.slow.load(Ordering::Relaxed) {
-            self.waiting.lock().push((seq, tx));
+            self.waiting.lock().push(tx);
         } else {
             let _ = tx.send(Ok(receipt));
         }
@@ -230,7 +230,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         Self {
-            vfs: Vfs::register().unwrap(),
+            vfs: Vfs::register().expect("a file system"),
             log: Arc::default(),
             clock: Arc::new(AtomicU64::new(1_000)),
             limits: DatabaseLimits { statement_time: std::time::Duration::from_secs(2), ..DatabaseLimits::default() },
@@ -242,7 +242,7 @@ impl World {
     }
 
     pub fn open(&self) -> Storage {
-        self.try_open().unwrap().0
+        self.try_open().expect("an actor").0
     }
 
     pub fn try_open(&self) -> Result<(Storage, Option<Result<Seq, StorageError>>), StorageError> {
@@ -271,7 +271,7 @@ impl World {
 
 /// Ends a turn and waits until it is durable.
 pub fn end(storage: &mut Storage) -> Option<Receipt> {
-    storage.end_turn().unwrap().map(|pending| wait(pending).unwrap())
+    storage.end_turn().expect("committed").map(|pending| wait(pending).expect("durable"))
 }
 
 pub fn wait(pending: Pending) -> Result<Receipt, AppendError> {
@@ -280,10 +280,10 @@ pub fn wait(pending: Pending) -> Result<Receipt, AppendError> {
 
 /// All rows of a statement.
 pub fn all(storage: &mut Storage, sql: &str, bindings: &[Value]) -> Vec<Vec<Value>> {
-    let first = storage.sql(sql, bindings).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let first = storage.sql(sql, bindings).unwrap_or_else(|e| panic!("{sql:.300}: {e}"));
     let (mut rows, mut more) = (first.rows, first.cursor != 0);
     while more {
-        let piece = storage.sql_next(first.cursor).unwrap();
+        let piece = storage.sql_next(first.cursor).expect("more rows");
         rows.extend(piece.rows);
         more = piece.more;
     }
@@ -304,6 +304,6 @@ pub fn int(storage: &mut Storage, sql: &str) -> i64 {
 pub fn refused(storage: &mut Storage, sql: &str) -> String {
     match storage.sql(sql, &[]) {
         Err(e) => e.to_string(),
-        Ok(rows) => panic!("{sql} was not refused: {rows:?}"),
+        Ok(rows) => panic!("{:.300} was not refused: {} rows", sql, rows.rows.len()),
     }
 }

@@ -70,8 +70,8 @@ fn view(s: &mut Storage) -> View {
         }
         assert_eq!(super::memory::all(s, "PRAGMA quick_check", &[]), [[Value::Text("ok".into())]]);
     }
-    let keys = s.kv_list(&Range::default(), 1 << 24).unwrap().into_iter().map(|(k, v)| (k, v.len())).collect();
-    View { rows, table, keys, alarms: s.alarms().unwrap().into_iter().collect() }
+    let keys = s.kv_list(&Range::default(), 1 << 24).expect("works").into_iter().map(|(k, v)| (k, v.len())).collect();
+    View { rows, table, keys, alarms: s.alarms().expect("works").into_iter().collect() }
 }
 
 /// The model: a stack of states, one for each savepoint.
@@ -81,35 +81,35 @@ struct Model {
 
 fn apply(s: &mut Storage, model: &mut Model, op: &Op) {
     let depth = model.now.len();
-    let now = model.now.last_mut().unwrap();
+    let now = model.now.last_mut().expect("a state");
     match op {
         Op::Insert(k, n) => {
-            s.sql("CREATE TABLE IF NOT EXISTS t (k INTEGER PRIMARY KEY, n, filler)", &[]).unwrap();
+            s.sql("CREATE TABLE IF NOT EXISTS t (k INTEGER PRIMARY KEY, n, filler)", &[]).expect("works");
             now.table = true;
             let bound = [Value::Integer((*k).into()), Value::Integer((*n).into())];
-            s.sql("INSERT OR REPLACE INTO t VALUES (?1, ?2, zeroblob(?2))", &bound).unwrap();
+            s.sql("INSERT OR REPLACE INTO t VALUES (?1, ?2, zeroblob(?2))", &bound).expect("works");
             now.rows.insert((*k).into(), ((*n).into(), (*n).into()));
         }
         Op::Update(k, n) if now.table => {
-            s.sql("UPDATE t SET n = ? WHERE k = ?", &[Value::Integer((*n).into()), Value::Integer((*k).into())]).unwrap();
+            s.sql("UPDATE t SET n = ? WHERE k = ?", &[Value::Integer((*n).into()), Value::Integer((*k).into())]).expect("works");
             if let Some(row) = now.rows.get_mut(&i64::from(*k)) {
                 row.0 = (*n).into();
             }
         }
         Op::Delete(k) if now.table => {
-            s.sql("DELETE FROM t WHERE k >= ?", &[Value::Integer((*k).into())]).unwrap();
+            s.sql("DELETE FROM t WHERE k >= ?", &[Value::Integer((*k).into())]).expect("works");
             now.rows.retain(|key, _| *key < i64::from(*k));
         }
         Op::Put(k, n) => {
-            s.kv_put(vec![(format!("k{k}"), Bytes::from(vec![7; (*n).into()]))]).unwrap();
+            s.kv_put(vec![(format!("k{k}"), Bytes::from(vec![7; (*n).into()]))]).expect("works");
             now.keys.insert(format!("k{k}"), (*n).into());
         }
         Op::Remove(k) => {
-            let there = s.kv_delete(&[&format!("k{k}")]).unwrap();
+            let there = s.kv_delete(&[&format!("k{k}")]).expect("works");
             assert_eq!(there == 1, now.keys.remove(&format!("k{k}")).is_some());
         }
         Op::Alarm(k, due) => {
-            s.set_alarm(&format!("a{k}"), u64::from(*due)).unwrap();
+            s.set_alarm(&format!("a{k}"), u64::from(*due)).expect("works");
             now.alarms.insert(format!("a{k}"), u64::from(*due));
         }
         Op::Clear(alarms) => {
@@ -119,15 +119,15 @@ fn apply(s: &mut Storage, model: &mut Model, op: &Op) {
             }
         }
         Op::Begin if depth < 10 => {
-            s.begin().unwrap();
+            s.begin().expect("works");
             let copy = now.clone();
             model.now.push(copy);
         }
         Op::Commit => {
             assert_eq!(s.commit().is_ok(), depth > 1);
             if depth > 1 {
-                let top = model.now.pop().unwrap();
-                *model.now.last_mut().unwrap() = top;
+                let top = model.now.pop().expect("a state");
+                *model.now.last_mut().expect("a state") = top;
             }
         }
         Op::Rollback => {
@@ -137,7 +137,7 @@ fn apply(s: &mut Storage, model: &mut Model, op: &Op) {
             }
         }
         Op::Index(make) if now.table => {
-            s.sql(if *make { "CREATE INDEX IF NOT EXISTS i ON t (n)" } else { "DROP INDEX IF EXISTS i" }, &[]).unwrap();
+            s.sql(if *make { "CREATE INDEX IF NOT EXISTS i ON t (n)" } else { "DROP INDEX IF EXISTS i" }, &[]).expect("works");
         }
         _ => {}
     }
@@ -159,18 +159,18 @@ proptest! {
             match op {
                 Op::EndTurn => {
                     model.now.truncate(1);
-                    s.end_turn().unwrap();
+                    s.end_turn().expect("works");
                     let state = model.now[0].clone();
                     if s.last().0 as usize == ended.len() {
                         ended.push(state);
                     } else {
                         // An index, say, or nothing: what can be seen is the same.
-                        prop_assert_eq!(ended.last().unwrap(), &state);
+                        prop_assert_eq!(ended.last().expect("a state"), &state);
                     }
                 }
                 Op::CutOff => {
                     s.cut_off();
-                    model.now = vec![ended.last().unwrap().clone()];
+                    model.now = vec![ended.last().expect("a state").clone()];
                 }
                 Op::Crash(lost) => {
                     drop(s);
@@ -178,12 +178,12 @@ proptest! {
                     world.log.crash(Seq(durable as u64));
                     ended.truncate(durable + 1);
                     s = world.open();
-                    model.now = vec![ended.last().unwrap().clone()];
+                    model.now = vec![ended.last().expect("a state").clone()];
                 }
                 op => apply(&mut s, &mut model, op),
             }
             if matches!(op, Op::EndTurn | Op::CutOff | Op::Crash(_) | Op::Rollback) {
-                prop_assert_eq!(&view(&mut s), model.now.last().unwrap());
+                prop_assert_eq!(&view(&mut s), model.now.last().expect("a state"));
             }
         }
     }

