@@ -93,6 +93,13 @@ impl BodyWriter {
         let _ = self.tx.send(Err(error)).await;
     }
 
+    /// Ends the stream with an error without waiting: where there is no room, another task waits for it as long as the reader lives.
+    pub(crate) fn break_off(self, error: BodyError) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.tx.try_send(Err(error.clone())) {
+            tokio::spawn(self.abort(error));
+        }
+    }
+
     /// Resolves when the reader has gone.
     pub async fn closed(&self) {
         self.tx.closed().await;

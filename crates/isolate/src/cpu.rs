@@ -52,6 +52,11 @@ impl Cpu {
         self.allowance_us.store(allowance_us, Ordering::Relaxed);
     }
 
+    /// Ends the turn in progress at the next tick.
+    pub(crate) fn stop(&self) {
+        self.allowance_us.store(0, Ordering::Relaxed);
+    }
+
     /// Used by the turn until its last slice ended.
     pub(crate) fn used_us(&self) -> u64 {
         self.used_us.load(Ordering::Relaxed)

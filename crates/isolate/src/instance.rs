@@ -8,6 +8,7 @@ use std::sync::Arc;
 use wasmtime::{Caller, Linker, Memory, ResourceLimiter, Store, TypedFunc, UpdateDeadline};
 
 use crate::cpu::{Cpu, Tick, Timed};
+use crate::durable::Durable;
 use crate::held::Held;
 use crate::host::Tables;
 use crate::image::{Image, PAGE};
@@ -70,11 +71,13 @@ pub(crate) enum Effect {
 }
 
 /// Why a turn did not end by itself. The isolate is gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Stop {
     Cpu,
     Memory,
     Trap(String),
+    /// An actor asked for its end (`actor.abort`), with these arguments.
+    Aborted(Vec<WireOut>),
 }
 
 /// A turn that was cut off, and what is left of it.
@@ -123,6 +126,10 @@ pub(crate) struct State {
     cpu: Arc<Cpu>,
     /// The worker's own Wasm.
     pub(crate) wasm: Live,
+    /// What is behind an actor.
+    pub(crate) durable: Option<Box<dyn Durable>>,
+    /// The arguments of `actor.abort`: the host call that had them does not return.
+    pub(crate) aborted: Option<Vec<WireOut>>,
 }
 
 impl State {
@@ -146,6 +153,8 @@ impl State {
             answer: Vec::new(),
             cpu: Arc::default(),
             wasm: Live::default(),
+            durable: None,
+            aborted: None,
         }
     }
 
@@ -162,6 +171,16 @@ impl State {
         }
         self.memory_peak = self.memory_peak.max(wanted);
         true
+    }
+
+    /// How many more bytes of the host's memory the guest may have.
+    pub(crate) fn room_left(&self) -> usize {
+        self.memory_max.saturating_sub(self.memory).saturating_sub(self.besides())
+    }
+
+    /// Host memory of what the turn asked for so far, in bytes.
+    pub(crate) fn effect_bytes(&self) -> usize {
+        self.effect_bytes
     }
 
     /// Counts `n` bytes that live as long as the isolate; `false` when there is no room.
@@ -285,6 +304,9 @@ fn host_call(mut caller: Caller<'_, State>, op: u32, op_len: u32, args: u32, arg
     } else {
         ops::call(state, op, args)
     };
+    if state.aborted.is_some() {
+        return Err(wasmtime::Error::msg("the actor was aborted"));
+    }
     put_answer(memory, &mut caller, &answer, out, cap)
 }
 
@@ -385,6 +407,11 @@ impl Instance {
         Used { cpu_us: self.cpu.used_us(), operations, host_calls, memory_peak }
     }
 
+    /// The clock of its turns.
+    pub(crate) fn cpu(&self) -> Arc<Cpu> {
+        self.cpu.clone()
+    }
+
     /// What host functions see.
     pub(crate) fn state(&mut self) -> &mut State {
         self.store.data_mut()
@@ -429,6 +456,12 @@ impl Instance {
             Some((instance, Ok(timer))) => Ok((instance, timer)),
             Some((mut instance, Err(e))) => {
                 let stop = instance.stop(&e);
+                if let Some(durable) = &mut instance.state().durable {
+                    durable.cut_off();
+                    if let Stop::Aborted(args) = &stop {
+                        durable.carry_out("actor.abort", args.clone());
+                    }
+                }
                 let mut logs = instance.state().take_effects();
                 logs.retain(|effect| matches!(effect, Effect::Do { op: "log" | "exception", .. }));
                 Err(Stopped { stop, used: instance.used(), logs })
@@ -442,6 +475,9 @@ impl Instance {
 
     fn stop(&mut self, error: &wasmtime::Error) -> Stop {
         self.store.data_mut().cut = true;
+        if let Some(args) = self.store.data_mut().aborted.take() {
+            return Stop::Aborted(args);
+        }
         if self.store.data().memory_exceeded {
             return Stop::Memory;
         }

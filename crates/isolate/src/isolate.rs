@@ -4,7 +4,9 @@
 //! ended (every caller gone, or stopped by a limit). Callers hold an [`Isolate`] handle; the task ends when the last
 //! handle is dropped and every call has finished. It knows no network: whatever goes out goes to a [`Target`].
 
+mod actor;
 mod call;
+mod gate;
 mod operation;
 mod redirect;
 mod task;
@@ -16,17 +18,24 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::actor::{Acting, Control};
+pub(crate) use self::gate::GATES_MAX;
 use crate::chain::Chain;
+use crate::durable::{Actor, ActorClass};
 use crate::image::Image;
 use crate::limits::LimitsAsked;
-use crate::outcome::{Outcome, Report};
-use crate::snapshot::{Snapshot, SnapshotError};
+use crate::outcome::{Exception, Outcome, Report};
+use crate::snapshot::{HibernateError, Snapshot, SnapshotError};
+use crate::socket::SocketMessage;
 use crate::target::{BoxFuture, CallError, IsolateId, Request, Response, RpcMessage, Target};
 use crate::trace::Trace;
 use crate::worker::Worker;
 
 /// Calls an isolate may have in flight. More are refused at once, so the command queue stays bounded too.
 const CALLS_MAX: u32 = 10_000;
+
+/// In the count of calls in flight: an actor that goes to sleep takes no more. Far above [`CALLS_MAX`].
+const CLOSING: u32 = 1 << 31;
 
 /// Which of a worker's entrypoints is called, and with which `ctx.props`.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +80,22 @@ pub enum Event {
         /// Arguments as a JSON array.
         args: String,
     },
+    /// An alarm of an actor is due.
+    Alarm {
+        /// Which; empty for the one that `setAlarm` sets.
+        name: String,
+        /// When it was due, in ms since the epoch.
+        scheduled_ms: f64,
+        /// How often it was tried before and failed.
+        retries: u32,
+    },
+    /// A message of a WebSocket that an actor's state keeps, or its end.
+    Socket {
+        /// The socket's number.
+        number: u32,
+        /// The message.
+        message: SocketMessage,
+    },
 }
 
 impl Input {
@@ -82,6 +107,8 @@ impl Input {
             Self::Event(Event::Test) => "test",
             Self::Event(Event::Tail { .. }) => "tail",
             Self::Event(Event::Run { .. }) => "run",
+            Self::Event(Event::Alarm { .. }) => "alarm",
+            Self::Event(Event::Socket { .. }) => "hibernatableWebSocket",
             Self::Rpc { .. } => "rpc",
         }
     }
@@ -97,6 +124,17 @@ impl Input {
             Self::Event(Event::Tail { .. }) => Trace::new(serde_json::json!({ "consumedEvents": [{ "scriptName": null }] }), entrypoint),
             // What is called travels in a message that only guests read.
             Self::Rpc { .. } => Trace::new(serde_json::json!({ "rpcMethod": "" }), entrypoint),
+            Self::Event(Event::Alarm { scheduled_ms, .. }) => Trace::new(serde_json::json!({ "scheduledTime": scheduled_ms }), entrypoint),
+            Self::Event(Event::Socket { message, .. }) => {
+                let event = match message {
+                    SocketMessage::Text(_) | SocketMessage::Binary(_) => serde_json::json!({ "webSocketEventType": "message" }),
+                    SocketMessage::Close(code, _) => {
+                        serde_json::json!({ "webSocketEventType": "close", "code": code, "wasClean": *code != 1006 })
+                    }
+                    SocketMessage::Error(_) => serde_json::json!({ "webSocketEventType": "error" }),
+                };
+                Trace::new(serde_json::json!({ "getWebSocketEvent": event }), entrypoint)
+            }
             Self::Event(Event::Test | Event::Run { .. }) => Trace::new(serde_json::Value::Null, entrypoint),
         }
     }
@@ -164,6 +202,15 @@ struct Shared {
     last_call_ms: AtomicU64,
     /// Whether it was asked to end and has not answered yet.
     evicting: AtomicBool,
+    /// How an actor's task is reached past its queue.
+    control: Option<mpsc::UnboundedSender<Control>>,
+}
+
+impl Shared {
+    /// Whether nothing is in flight; if so, no call is let in any more.
+    fn close(&self) -> bool {
+        self.in_flight.compare_exchange(0, CLOSING, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
 }
 
 fn clock_ms() -> u64 {
@@ -228,26 +275,40 @@ impl Drop for CancelOnDrop<'_> {
 impl Isolate {
     /// Starts an isolate with a worker. Returns at once; a worker that does not load fails its calls.
     pub fn start(image: &Image, worker: Arc<Worker>) -> Self {
-        Self::spawn(image, worker, None)
+        Self::spawn(image, worker, None, None)
+    }
+
+    /// Starts an isolate as an actor. Returns at once; its calls wait until it has been constructed, and get what the constructor threw.
+    pub fn start_actor(image: &Image, worker: Arc<Worker>, actor: Actor) -> Self {
+        Self::spawn(image, worker, None, Some(actor))
+    }
+
+    /// Wakes an actor from a snapshot: nothing is constructed.
+    pub fn wake_actor(image: &Image, worker: Arc<Worker>, snapshot: Snapshot, actor: Actor) -> Result<Self, SnapshotError> {
+        snapshot.check(image)?;
+        snapshot.check_limits(&worker.limits)?;
+        Ok(Self::spawn(image, worker, Some(snapshot), Some(actor)))
     }
 
     /// Wakes a snapshot. The worker supplies bindings and limits; its code is in the snapshot already.
     pub fn wake(image: &Image, worker: Arc<Worker>, snapshot: Snapshot) -> Result<Self, SnapshotError> {
         snapshot.check(image)?;
         snapshot.check_limits(&worker.limits)?;
-        Ok(Self::spawn(image, worker, Some(snapshot)))
+        Ok(Self::spawn(image, worker, Some(snapshot), None))
     }
 
-    fn spawn(image: &Image, worker: Arc<Worker>, snapshot: Option<Snapshot>) -> Self {
+    fn spawn(image: &Image, worker: Arc<Worker>, snapshot: Option<Snapshot>, actor: Option<Actor>) -> Self {
         let (tx, rx) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::default());
+        let (control, acting) = actor.map(Acting::new).unzip();
+        let shared = Arc::new(Shared { control, ..Shared::default() });
         let (alive, gone) = watch::channel(());
         let exports = Exports { tx: tx.downgrade(), shared: shared.clone(), gone: gone.clone() };
         shared.last_call_ms.store(clock_ms(), Ordering::Relaxed);
-        if worker.evictable {
+        // An actor is put to sleep by those who know what it has behind it.
+        if worker.evictable && acting.is_none() {
             image.engine().may_evict(Evictable { tx: tx.downgrade(), shared: Arc::downgrade(&shared) });
         }
-        let task = task::Task::new(image.clone(), worker, rx, exports, shared.clone());
+        let task = task::Task::new(image.clone(), worker, rx, exports, shared.clone(), acting);
         tokio::spawn(async move {
             task.run(snapshot).await;
             drop(alive);
@@ -264,8 +325,8 @@ impl Isolate {
         let _ = gone.changed().await;
     }
 
-    /// Ready when it is gone. Does not keep it.
-    pub(crate) fn end(&self) -> BoxFuture<()> {
+    /// Ready when it is gone, as after [`Isolate::gone`]. Does not keep it.
+    pub fn when_gone(&self) -> BoxFuture<()> {
         let mut gone = self.gone.clone();
         Box::pin(async move { while gone.changed().await.is_ok() {} })
     }
@@ -279,7 +340,7 @@ impl Isolate {
 
     /// Calls in flight.
     pub fn in_flight(&self) -> u32 {
-        self.shared.in_flight.load(Ordering::Relaxed)
+        self.shared.in_flight.load(Ordering::Relaxed) & !CLOSING
     }
 
     /// Most memory it has used, what the host holds for it included, as of its last turn, in bytes.
@@ -294,9 +355,11 @@ impl Isolate {
 
     fn send(&self, entry: Entry, input: Input, reply: Reply, report: Option<oneshot::Sender<Report>>) -> Result<CancelOnDrop<'_>, Outcome> {
         input.chain().enter()?;
-        if self.shared.in_flight.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
+        let before = self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        if before >= CALLS_MAX {
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return Err(Outcome::Cancelled("the isolate has too many calls in flight".into()));
+            let closing = before >= CLOSING;
+            return Err(if closing { ended() } else { Outcome::Cancelled("the isolate has too many calls in flight".into()) });
         }
         self.shared.last_call_ms.store(clock_ms(), Ordering::Relaxed);
         let id = self.shared.last_call.fetch_add(1, Ordering::Relaxed) % (i32::MAX as u32) + 1;
@@ -349,11 +412,50 @@ impl Isolate {
         answer
     }
 
-    /// Writes the live isolate down: heap, closures, pending promises, timers. It goes on running.
+    /// Tells an actor that an alarm is due: name (empty for the one that `setAlarm` sets), when it was due in ms since the epoch, and how often it
+    /// was tried before. Ready when its handler has come back and what it wrote is durable.
+    pub async fn alarm(&self, name: &str, scheduled_ms: f64, retries: u32) -> Result<(), Outcome> {
+        let event = Event::Alarm { name: name.to_owned(), scheduled_ms, retries };
+        self.event(Entry::default(), event, None).await.map(drop)
+    }
+
+    /// Brings an actor a message of a socket that its state keeps, or the socket's end. `wall_ms`: how long the handler may take, where that is less
+    /// than the wall limit. Ready when the handler has come back and what it wrote is durable.
+    pub async fn socket(&self, number: u32, message: SocketMessage, wall_ms: Option<u32>) -> Result<(), Outcome> {
+        let entry = Entry { limits: LimitsAsked { wall_ms, ..LimitsAsked::default() }, ..Entry::default() };
+        self.event(entry, Event::Socket { number, message }, None).await.map(drop)
+    }
+
+    /// Writes the live isolate down: heap, closures, pending promises, timers. It goes on running. An actor is written down as soon as nothing is
+    /// held by its output gate, and runs no turn until then.
     pub async fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
         let (tx, rx) = oneshot::channel();
-        self.tx.send(Command::Snapshot(tx)).map_err(|_| SnapshotError::Ended)?;
+        let sent = match &self.shared.control {
+            Some(control) => control.send(Control::Snapshot(tx)).is_ok(),
+            None => self.tx.send(Command::Snapshot(tx)).is_ok(),
+        };
+        if !sent {
+            return Err(SnapshotError::Ended);
+        }
         rx.await.unwrap_or(Err(SnapshotError::Ended))
+    }
+
+    /// Writes an actor down and ends it, if it is idle: no call is in flight, nothing is held by a gate, nothing it started is still under way,
+    /// nobody holds an object of it, and all its WebSockets are kept by its state. A call that comes meanwhile is refused and was not begun.
+    pub async fn hibernate(&self) -> Result<Snapshot, HibernateError> {
+        let (tx, rx) = oneshot::channel();
+        let Some(control) = &self.shared.control else { return Err(HibernateError::Busy("it is no actor")) };
+        control.send(Control::Hibernate(tx)).map_err(|_| HibernateError::Ended)?;
+        rx.await.unwrap_or(Err(HibernateError::Ended))
+    }
+
+    /// Ends an actor now, also in the middle of a turn, which is then undone; calls in flight fail with `reason`, and what the output gate
+    /// holds is dropped. Nothing happens to an isolate that is no actor.
+    pub fn end(&self, reason: Exception) {
+        if let Some(control) = &self.shared.control {
+            // An error means that it has ended already.
+            let _ = control.send(Control::End(reason));
+        }
     }
 
     /// A target for one of its entrypoints, for other isolates to call.
@@ -490,6 +592,12 @@ impl Target for Own {
     fn lent(&self) -> Option<Arc<dyn Target>> {
         Some(Lent::target(self.0.exports.isolate()?, self.0.clone()))
     }
+
+    fn actor_class(&self) -> Option<ActorClass> {
+        let Place::Entrypoint(entry) = &self.0.place else { return None };
+        let class = entry.name.clone().unwrap_or_else(|| "default".into());
+        Some(ActorClass { class, props: entry.props.clone(), targets: entry.targets.clone(), loaded: None })
+    }
 }
 
 /// The same in other hands: the isolate lives until it is dropped.
@@ -532,7 +640,7 @@ impl Target for Lent {
     }
 
     fn gone(&self) -> Option<BoxFuture<()>> {
-        Some(self.isolate.end())
+        Some(self.isolate.when_gone())
     }
 
     fn returned(&self, to: IsolateId) -> Option<Arc<dyn Target>> {

@@ -33,14 +33,14 @@ mod worker;
 
 pub use body::{Body, BodyError, BodyStream, BodyWriter};
 pub use chain::Chain;
-pub use durable::{Actor, Durable, Namespace};
+pub use durable::{Actor, ActorClass, Durable, Namespace};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use image::{IMAGE_HASH, Image, ImageError};
 pub use isolate::{Entry, Event, Isolate};
 pub use limits::{Limits, LimitsAsked};
 pub use loader::{JavaScriptOnly, Loader, Transform};
 pub use outcome::{Exception, Meter, Outcome, Report};
-pub use snapshot::{Snapshot, SnapshotError};
+pub use snapshot::{HibernateError, Snapshot, SnapshotError};
 pub use socket::{Socket, SocketMessage, deliver};
 pub use target::{BoxFuture, CallError, IsolateId, Request, Response, RpcMessage, Target};
 pub use trace::Tails;

@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::chain::Chain;
+use crate::durable::ActorClass;
 use crate::held::{Charge, Held};
 use crate::image::Image;
 use crate::isolate::{Entry, Isolate};
@@ -198,20 +200,30 @@ impl Loaded {
         });
     }
 
-    async fn isolate(&self) -> Result<Isolate, CallError> {
+    /// Its worker, once its code is there and transformed.
+    pub(crate) async fn worker(&self) -> Result<Arc<Worker>, CallError> {
         let mut code = self.code.subscribe();
         let gone = |_| CallError::Refused("the worker's code was never provided".into());
         let code = code.wait_for(|c| !matches!(c, Code::Wanted)).await.map_err(gone)?.clone();
-        let worker = match code {
-            Code::Ready(worker) => worker,
-            Code::Failed(outcome) => return Err(CallError::Ended(outcome)),
-            Code::Wanted => return Err(CallError::Refused("the worker's code was never provided".into())),
-        };
+        match code {
+            Code::Ready(worker) => Ok(worker),
+            Code::Failed(outcome) => Err(CallError::Ended(outcome)),
+            Code::Wanted => Err(CallError::Refused("the worker's code was never provided".into())),
+        }
+    }
+
+    async fn isolate(&self) -> Result<Isolate, CallError> {
+        let worker = self.worker().await?;
         let mut isolate = self.isolate.lock();
         match isolate.as_ref().filter(|i| !i.has_ended()) {
             Some(isolate) => Ok(isolate.clone()),
             None => Ok(isolate.insert(Isolate::start(&self.loader.image, worker)).clone()),
         }
+    }
+
+    /// A class of it, for `actor.facet`: a target that is not called.
+    pub(crate) fn class(self: &Arc<Self>, class: String, props: Bytes, targets: Vec<Arc<dyn Target>>) -> Arc<dyn Target> {
+        Arc::new(LoadedClass(ActorClass { class, props, targets, loaded: Some(self.clone()) }))
     }
 
     /// A target for one of its entrypoints.
@@ -233,7 +245,7 @@ impl Target for LoadedEntrypoint {
     }
 
     fn gone(&self) -> Option<BoxFuture<()>> {
-        self.loaded.isolate.lock().as_ref().map(Isolate::end)
+        self.loaded.isolate.lock().as_ref().map(Isolate::when_gone)
     }
 
     fn rpc(&self, message: RpcMessage) -> BoxFuture<Result<RpcMessage, CallError>> {
@@ -247,5 +259,19 @@ impl Target for LoadedEntrypoint {
             let event = crate::isolate::Event::Tail { trace, chain };
             loaded.isolate().await?.event(entry, event, None).await.map(drop).map_err(CallError::Ended)
         })
+    }
+}
+
+/// A class of a loaded worker, in the hands of a guest.
+#[derive(Debug)]
+struct LoadedClass(ActorClass);
+
+impl Target for LoadedClass {
+    fn fetch(&self, _request: Request) -> BoxFuture<Result<Response, CallError>> {
+        Box::pin(async { Err(CallError::Refused("a Durable Object class is not called; get a facet of it".into())) })
+    }
+
+    fn actor_class(&self) -> Option<ActorClass> {
+        Some(self.0.clone())
     }
 }

@@ -1,12 +1,14 @@
 //! Synchronous host calls: what a guest may ask within a turn. Pure operations are answered by `host`, resources by
 //! their tables; everything that needs the outside becomes an [`Effect`]. Arguments come from hostile code.
 
+mod actor;
 mod loader;
 
 use crate::host::{self, Tables};
 use crate::instance::{Effect, State, arguments};
 use crate::isolate::Entry;
 use crate::wire::{Wire, WireOut};
+pub(crate) use actor::NO_ACTOR;
 
 /// Operations that are carried out after the turn and answer nothing now.
 const DEFERRED: &[&str] = &[
@@ -62,6 +64,9 @@ pub(crate) fn call(state: &mut State, op: &[u8], args: &[u8]) -> WireOut {
             Some(n) => n.into(),
             None => Wire::error("RangeError", "too many open sockets"),
         },
+        // Others notice it, so an actor's waits for the log.
+        "stream.cancel" if state.durable.is_some() => deferred(state, "stream.cancel", args),
+        "channel.drop" if state.durable.is_some() => deferred(state, "channel.drop", args),
         "stream.cancel" => {
             state.resources.drop_reader(number(&args, 0));
             Wire::Undefined
@@ -75,6 +80,10 @@ pub(crate) fn call(state: &mut State, op: &[u8], args: &[u8]) -> WireOut {
         "channel.dup" => duplicate(state, number(&args, 0)),
         _ if op.starts_with("loader.") => {
             loader::call(state, op, &args).unwrap_or_else(|| Wire::error("TypeError", "unknown host operation"))
+        }
+        _ if op.starts_with("actor.") => actor::call(state, op, args),
+        _ if op.starts_with("namespace.") => {
+            actor::namespace(state, op, &args).unwrap_or_else(|| Wire::error("TypeError", "unknown host operation"))
         }
         _ => match DEFERRED.iter().find(|d| **d == op) {
             Some(op) => deferred(state, op, args),

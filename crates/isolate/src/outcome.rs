@@ -44,6 +44,9 @@ pub enum Outcome {
     /// The worker's modules do not load.
     #[error("the worker does not start: {0}")]
     Startup(Exception),
+    /// The actor was ended, or never began: its constructor threw, `ctx.abort()`, a commit that failed. The next call finds another.
+    #[error("the actor was reset: {0}")]
+    Reset(Exception),
     /// The caller left, or the isolate was ended for another call's sake.
     #[error("cancelled: {0}")]
     Cancelled(String),
@@ -63,6 +66,7 @@ impl Outcome {
             Self::Memory => "memory",
             Self::Subrequests => "subrequests",
             Self::Startup(_) => "startup",
+            Self::Reset(_) => "reset",
             Self::Cancelled(_) => "cancelled",
             Self::Internal(_) => "internal",
         }

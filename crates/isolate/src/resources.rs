@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc};
 
-use crate::body::{Body, BodyStream, BodyWriter};
+use crate::body::{Body, BodyError, BodyStream, BodyWriter};
+use crate::durable::Namespace;
 use crate::loader::{Loaded, Loader};
 use crate::socket::{Socket, SocketMessage};
 use crate::target::Target;
@@ -30,10 +31,21 @@ pub(crate) struct Resources {
     readers: HashMap<u32, SharedReader>,
     writers: HashMap<u32, SharedWriter>,
     sockets: HashMap<u32, mpsc::Sender<SocketMessage>>,
-    unclaimed_sockets: HashMap<u32, (mpsc::Receiver<SocketMessage>, Socket)>,
+    /// Our receiving end, unless an actor's state keeps it, and theirs.
+    unclaimed_sockets: HashMap<u32, (Option<mpsc::Receiver<SocketMessage>>, Socket)>,
     channels: HashMap<u32, Arc<dyn Target>>,
     loaders: HashMap<u32, Arc<Loader>>,
     loaded: HashMap<u32, Arc<Loaded>>,
+    namespaces: HashMap<u32, Arc<dyn Namespace>>,
+}
+
+/// A socket as it leaves the table for an actor's state.
+#[derive(Debug)]
+pub(crate) enum Keepable {
+    /// Nobody has its other end yet.
+    Fresh(Socket),
+    /// Its messages are being listened for.
+    Connected(mpsc::Sender<SocketMessage>),
 }
 
 impl Resources {
@@ -49,6 +61,7 @@ impl Resources {
             channels: HashMap::new(),
             loaders: HashMap::new(),
             loaded: HashMap::new(),
+            namespaces: HashMap::new(),
         }
     }
 
@@ -66,7 +79,8 @@ impl Resources {
                 || self.sockets.contains_key(&n)
                 || self.channels.contains_key(&n)
                 || self.loaders.contains_key(&n)
-                || self.loaded.contains_key(&n);
+                || self.loaded.contains_key(&n)
+                || self.namespaces.contains_key(&n);
             if !taken {
                 return n;
             }
@@ -125,18 +139,45 @@ impl Resources {
 
     /// A socket that a response will hand to the client; what is sent before that waits in it.
     pub(crate) fn open_socket(&mut self) -> Option<u32> {
-        if self.sockets.len() >= self.max {
+        if self.sockets.len() >= self.max || self.unclaimed_sockets.len() >= self.max {
             return None;
         }
         let (ours, theirs) = Socket::pair("");
         let n = self.add_socket(ours.tx);
-        self.unclaimed_sockets.insert(n, (ours.rx, theirs));
+        self.unclaimed_sockets.insert(n, (Some(ours.rx), theirs));
         Some(n)
     }
 
-    /// The client's end of a socket from `open_socket`, and where its messages arrive.
-    pub(crate) fn claim_socket(&mut self, n: u32) -> Option<(mpsc::Receiver<SocketMessage>, Socket)> {
+    /// The client's end of a socket from `open_socket`, and where its messages arrive, unless somebody keeps that.
+    pub(crate) fn claim_socket(&mut self, n: u32) -> Option<(Option<mpsc::Receiver<SocketMessage>>, Socket)> {
         self.unclaimed_sockets.remove(&n)
+    }
+
+    /// Takes a socket out, for an actor's state to keep. The client's end of a fresh one stays until a response claims it.
+    pub(crate) fn keep_socket(&mut self, n: u32) -> Option<Keepable> {
+        let tx = self.sockets.remove(&n)?;
+        let Some((ours, _)) = self.unclaimed_sockets.get_mut(&n) else { return Some(Keepable::Connected(tx)) };
+        ours.take().map(|rx| Keepable::Fresh(Socket { tx, rx, protocol: String::new() }))
+    }
+
+    /// Whether somebody is connected to the guest by a socket that is in this table.
+    pub(crate) fn any_connected(&self) -> bool {
+        self.sockets.iter().any(|(n, tx)| !tx.is_closed() && !self.unclaimed_sockets.contains_key(n))
+    }
+
+    /// From now on numbers are larger than `n`: it names a socket that was kept before the isolate woke.
+    pub(crate) fn number_from(&mut self, n: u32) {
+        self.last = self.last.max(n.min(i32::MAX as u32));
+    }
+
+    /// Ends all streams that are being written with an error, so that no reader takes what it has for all of it.
+    pub(crate) fn abort_streams(&mut self, why: &str) {
+        for (_, writer) in self.writers.drain() {
+            // One that is being written to ends with the operation that does so.
+            if let Some(writer) = writer.try_lock().ok().and_then(|mut writer| writer.take()) {
+                writer.break_off(BodyError(why.to_owned()));
+            }
+        }
     }
 
     pub(crate) fn socket(&self, n: u32) -> Option<&mpsc::Sender<SocketMessage>> {
@@ -170,6 +211,16 @@ impl Resources {
 
     pub(crate) fn loader(&self, n: u32) -> Option<Arc<Loader>> {
         self.loaders.get(&n).cloned()
+    }
+
+    pub(crate) fn add_namespace(&mut self, namespace: Arc<dyn Namespace>) -> u32 {
+        let n = self.number();
+        self.namespaces.insert(n, namespace);
+        n
+    }
+
+    pub(crate) fn namespace(&self, n: u32) -> Option<Arc<dyn Namespace>> {
+        self.namespaces.get(&n).cloned()
     }
 
     pub(crate) fn add_loaded(&mut self, loaded: Arc<Loaded>) -> Option<u32> {

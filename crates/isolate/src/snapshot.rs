@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::image::{Image, PAGE};
+use crate::isolate::GATES_MAX;
 use crate::limits::Limits;
 
 /// First bytes of every snapshot.
@@ -54,6 +55,20 @@ pub enum SnapshotError {
     /// Something of the isolate lies outside of its heap and cannot be written down.
     #[error("the isolate cannot be snapshot: {0}")]
     Unsupported(String),
+}
+
+/// Why an actor did not go to sleep with its heap.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HibernateError {
+    /// It is in the middle of something, and goes on.
+    #[error("it is busy: {0}")]
+    Busy(&'static str),
+    /// It has ended, and its heap could not be written down.
+    #[error("it has ended without its heap: {0}")]
+    Heapless(String),
+    /// It had ended before.
+    #[error("the isolate has ended")]
+    Ended,
 }
 
 /// What differs from the image.
@@ -158,11 +173,18 @@ pub struct Snapshot {
     pub(crate) timer_ms: f64,
     /// Operations that were in flight: they reject with `HibernationError` on wake.
     pub(crate) lost: Vec<u32>,
+    /// Input gates that an actor held.
+    pub(crate) gates: u32,
 }
 
 impl Snapshot {
-    pub(crate) fn new(image: &Image, delta: Delta, memory_bytes: usize, timer_ms: f64, lost: Vec<u32>) -> Self {
-        Self { image: short(image), memory_bytes, pages: Pages::Plain(Arc::new(delta)), timer_ms, lost }
+    pub(crate) fn new(image: &Image, (delta, memory_bytes): (Delta, usize), (timer_ms, gates): (f64, u32), lost: Vec<u32>) -> Self {
+        Self { image: short(image), memory_bytes, pages: Pages::Plain(Arc::new(delta)), timer_ms, lost, gates }
+    }
+
+    /// When the guest wants to be woken for a timer, in ms since the epoch; `None`: it waits for none.
+    pub fn next_timer_ms(&self) -> Option<u64> {
+        self.timer_ms.is_finite().then(|| self.timer_ms.max(0.0).ceil() as u64)
     }
 
     /// What differs, and the size of the memory in bytes.
@@ -211,7 +233,8 @@ impl Snapshot {
         out.extend_from_slice(&(self.memory_bytes as u64).to_le_bytes());
         out.extend_from_slice(&(self.pages() as u64).to_le_bytes());
         out.extend_from_slice(&self.timer_ms.to_le_bytes());
-        out.extend_from_slice(&(self.lost.len() as u64).to_le_bytes());
+        out.extend_from_slice(&(self.lost.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.gates.to_le_bytes());
         for id in &self.lost {
             out.extend_from_slice(&id.to_le_bytes());
         }
@@ -237,7 +260,11 @@ impl Snapshot {
             Ok(*word)
         };
         let (memory_bytes, pages, timer, lost) = (word()?, word()?, word()?, word()?);
-        let n_lost = u64::from_le_bytes(lost) as usize;
+        let lost = u64::from_le_bytes(lost);
+        let (n_lost, gates) = (lost as u32 as usize, (lost >> 32) as u32);
+        if gates as usize > GATES_MAX {
+            return Err(SnapshotError::Damaged("too many gates are held"));
+        }
         let (lost, packed) = n_lost.checked_mul(4).and_then(|n| rest.split_at_checked(n)).ok_or(truncated)?;
         let (n, memory_bytes) = (u64::from_le_bytes(pages) as usize, u64::from_le_bytes(memory_bytes) as usize);
         plain_size(n, packed, memory_bytes)?;
@@ -246,6 +273,7 @@ impl Snapshot {
             memory_bytes,
             pages: Pages::Packed { n, bytes: packed.to_vec() },
             timer_ms: f64::from_le_bytes(timer),
+            gates,
             lost: lost.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         })
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::body::Body;
 use crate::chain::Chain;
+use crate::durable::ActorClass;
 use crate::outcome::Outcome;
 use crate::socket::Socket;
 
@@ -108,6 +109,11 @@ pub trait Target: Send + Sync + Debug {
     /// The reverse of [`Target::lent`], when a target comes back `to` the isolate that it leads to.
     fn returned(&self, to: IsolateId) -> Option<Arc<dyn Target>> {
         let _ = to;
+        None
+    }
+
+    /// The class that it stands for, where it is one that facets may be made of.
+    fn actor_class(&self) -> Option<ActorClass> {
         None
     }
 

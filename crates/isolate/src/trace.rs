@@ -80,6 +80,8 @@ pub(crate) struct Trace {
     status: Option<u16>,
     began_ms: f64,
     entrypoint: Option<String>,
+    /// The id of the actor that it happened in.
+    actor: Option<String>,
     /// Each as a JSON text.
     logs: Vec<(String, Charge)>,
     exceptions: Vec<(String, Charge)>,
@@ -93,7 +95,13 @@ fn now_ms() -> f64 {
 
 impl Trace {
     pub(crate) fn new(event: Value, entrypoint: Option<String>) -> Self {
-        Self { event, entrypoint, status: None, began_ms: now_ms(), logs: Vec::new(), exceptions: Vec::new(), bytes: 0, truncated: false }
+        let (logs, exceptions) = (Vec::new(), Vec::new());
+        Self { event, entrypoint, actor: None, status: None, began_ms: now_ms(), logs, exceptions, bytes: 0, truncated: false }
+    }
+
+    /// As one of an actor.
+    pub(crate) fn of_actor(self, id: &str) -> Self {
+        Self { actor: Some(id.to_owned()), ..self }
     }
 
     /// A request. Headers beyond the bound are left out.
@@ -201,9 +209,11 @@ impl Trace {
         join(&mut out, &self.exceptions);
         let _ = write!(
             out,
-            r#"],"diagnosticsChannelEvents":[],"scriptName":null,"entrypoint":{},"outcome":"{}","executionModel":"stateless","truncated":{},"cpuTime":{},"wallTime":{}}}]"#,
+            r#"],"diagnosticsChannelEvents":[],"scriptName":null,"entrypoint":{},"outcome":"{}","executionModel":"{}",{}"truncated":{},"cpuTime":{},"wallTime":{}}}]"#,
             json!(self.entrypoint),
             word(&report.outcome),
+            if self.actor.is_some() { "durableObject" } else { "stateless" },
+            self.actor.as_ref().map(|id| format!(r#""durableObjectId":{},"#, json!(id))).unwrap_or_default(),
             self.truncated,
             report.meter.cpu_us / 1_000,
             report.meter.wall_us / 1_000,
@@ -225,7 +235,7 @@ fn join(out: &mut String, entries: &[(String, Charge)]) {
 fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Ok => "ok",
-        Outcome::Exception(_) | Outcome::Startup(_) | Outcome::Subrequests => "exception",
+        Outcome::Exception(_) | Outcome::Startup(_) | Outcome::Reset(_) | Outcome::Subrequests => "exception",
         Outcome::Cpu => "exceededCpu",
         Outcome::Memory => "exceededMemory",
         Outcome::Wall => "exceededWallTime",
@@ -237,7 +247,7 @@ fn word(outcome: &Outcome) -> &'static str {
 fn exception_of(outcome: &Outcome) -> Option<Exception> {
     match outcome {
         Outcome::Ok | Outcome::Cancelled(_) => None,
-        Outcome::Exception(exception) | Outcome::Startup(exception) => Some(exception.clone()),
+        Outcome::Exception(exception) | Outcome::Startup(exception) | Outcome::Reset(exception) => Some(exception.clone()),
         other => Some(Exception { name: "Error".into(), message: other.to_string(), stack: String::new() }),
     }
 }

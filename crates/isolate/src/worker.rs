@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::durable::Namespace;
 use crate::limits::Limits;
 use crate::loader::Loader;
 use crate::outcome::{Exception, Report};
@@ -95,6 +96,11 @@ pub enum Binding {
     /// A structured clone made by another isolate, with the targets it refers to. Under the empty name it is the whole
     /// `env` (the loader's).
     Cloned(Bytes, Vec<Arc<dyn Target>>),
+    /// Actors of one class.
+    Namespace(Arc<dyn Namespace>),
+    /// Not of `env` but of `ctx.exports`, under the empty name: `Namespace` for own classes, and `Service` for entrypoints that are to be called
+    /// in another isolate than this one. What is missing, the guest makes itself.
+    Exports(Vec<(String, Binding)>),
 }
 
 /// Hears what happens in an isolate. Called on the isolate's own task: must not block. `call` is the label of the

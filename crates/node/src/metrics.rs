@@ -13,7 +13,7 @@ use skep_isolate::Report;
 const BUCKETS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 500, 2_500, 10_000];
 
 /// The words of [`Outcome::word`], in the order of the counters.
-const OUTCOMES: [&str; 9] = ["ok", "exception", "cpu", "wall", "memory", "subrequests", "startup", "cancelled", "internal"];
+const OUTCOMES: [&str; 10] = ["ok", "exception", "cpu", "wall", "memory", "subrequests", "startup", "reset", "cancelled", "internal"];
 
 /// Request ids: a random start and a counter, so that ids of two runs do not meet and none costs a system call.
 pub(crate) struct Ids {

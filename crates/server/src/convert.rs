@@ -203,7 +203,7 @@ pub(crate) fn event_out(event: &node::Event) -> api::TailEvent {
 fn outcome_out(outcome: &Outcome) -> (api::Outcome, Option<api::Fault>) {
     let (word, name) = match outcome {
         Outcome::Ok => return (api::Outcome::Ok, None),
-        Outcome::Exception(exception) => return (api::Outcome::Exception, Some(fault_out(exception))),
+        Outcome::Exception(exception) | Outcome::Reset(exception) => return (api::Outcome::Exception, Some(fault_out(exception))),
         Outcome::Startup(exception) => return (api::Outcome::Startup, Some(fault_out(exception))),
         Outcome::Cpu => (api::Outcome::Cpu, "LimitError"),
         Outcome::Wall => (api::Outcome::Wall, "LimitError"),

@@ -119,6 +119,11 @@ impl Call {
         self.reply.is_none()
     }
 
+    /// Whether it is an event that nobody expects an answer of but its end, and that has not been answered.
+    pub(super) fn is_told(&self) -> bool {
+        matches!(self.event, "alarm" | "hibernatableWebSocket") && !self.is_answered()
+    }
+
     pub(super) fn respond(&mut self, response: Response) {
         if let Some(trace) = &mut self.trace {
             trace.answered(response.status);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::gate::Source;
 use super::redirect::{self, Redirects, Step};
 use super::task::{HEADERS_EXCEEDED, Task, headers_exceeded, pairs};
 use crate::body::{Body, BodyError};
@@ -12,7 +13,7 @@ use crate::chain::Chain;
 use crate::host::{self, HostError};
 use crate::instance;
 use crate::ops::{self, number, text};
-use crate::outcome::Outcome;
+use crate::outcome::{Exception, Outcome};
 use crate::socket::{Socket, SocketMessage};
 use crate::target::{BoxFuture, CallError, Request, Response, RpcMessage, Target};
 use crate::wire::{Text, Wire, WireOut};
@@ -37,6 +38,11 @@ pub(super) enum Ended {
     Answer(Box<Response>, Box<Redirects>),
     Socket(Socket),
     Rpc(RpcMessage),
+    /// What an actor's state refused.
+    Thrown {
+        name: String,
+        message: String,
+    },
 }
 
 /// What the task's futures end with.
@@ -47,10 +53,73 @@ pub(super) enum Done {
     Started { id: u32, result: Result<Ended, HostError> },
     /// A message on a socket, or its end (`None`).
     Socket { number: u32, message: Option<SocketMessage>, rx: mpsc::Receiver<SocketMessage> },
+    /// A socket that an actor's state shall keep.
+    Kept { number: u32, rx: mpsc::Receiver<SocketMessage> },
+}
+
+impl Done {
+    /// What it takes of the host's memory while it waits, in bytes.
+    pub(super) fn footprint(&self) -> usize {
+        let message = |message: &SocketMessage| match message {
+            SocketMessage::Text(bytes) | SocketMessage::Binary(bytes) => bytes.len(),
+            SocketMessage::Close(_, why) | SocketMessage::Error(why) => why.len(),
+        };
+        match self {
+            Self::Silent | Self::Kept { .. } | Self::Started { result: Err(_), .. } => 0,
+            Self::Socket { message: came, .. } => came.as_ref().map_or(0, message),
+            Self::Started { result: Ok(ended), .. } => match ended {
+                Ended::Value(value) | Ended::Heavy { value, .. } => value.footprint(),
+                Ended::Chunk(chunk) => chunk.len(),
+                Ended::Response(response) | Ended::Answer(response, _) => {
+                    let headers: usize = response.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+                    let body = if let Body::Bytes(bytes) = &response.body { bytes.len() } else { 0 };
+                    headers + body
+                }
+                Ended::Rpc(message) => message.bytes.len(),
+                Ended::Socket(_) => 0,
+                Ended::Thrown { name, message } => name.len() + message.len(),
+            },
+        }
+    }
+}
+
+/// A message of a socket, or its end, as events have it: kind, data, code, reason.
+pub(super) fn socket_event(message: Option<SocketMessage>) -> [WireOut; 4] {
+    let nothing = (Wire::Null, 0_u32, String::new());
+    let (kind, (data, code, reason)): (&str, (WireOut, u32, String)) = match message {
+        Some(SocketMessage::Text(t)) => ("text", (Wire::Str(Text::from_raw(t.to_vec())), nothing.1, nothing.2)),
+        Some(SocketMessage::Binary(b)) => ("binary", (b.to_vec().into(), nothing.1, nothing.2)),
+        Some(SocketMessage::Close(code, reason)) => ("close", (nothing.0, code.into(), reason)),
+        Some(SocketMessage::Error(e)) => ("error", (nothing.0, 1006, e)),
+        None => ("close", (nothing.0, 1006, nothing.2)),
+    };
+    [kind.into(), data, code.into(), reason.into()]
 }
 
 /// Classes of errors that every isolate has.
 const ERROR_NAMES: [&str; 7] = ["TypeError", "RangeError", "SyntaxError", "ReferenceError", "URIError", "EvalError", "Error"];
+
+/// The same for what an actor ended with: its guest's stub says that it was reset.
+const RESET_NAMES: [&str; 7] = [
+    "reset:TypeError",
+    "reset:RangeError",
+    "reset:SyntaxError",
+    "reset:ReferenceError",
+    "reset:URIError",
+    "reset:EvalError",
+    "reset:Error",
+];
+
+/// What was thrown, under the names of `names` (the last is `Error`).
+fn thrown(exception: Exception, names: [&'static str; 7]) -> HostError {
+    let Exception { name, message, .. } = exception;
+    match ERROR_NAMES.iter().position(|known| *known == name) {
+        Some(known) => HostError::new(names[known], message),
+        // What was thrown is no error.
+        None if name.is_empty() => HostError::new(names[6], message),
+        None => HostError::new(names[6], format!("{name}: {message}")),
+    }
+}
 
 type Operation = BoxFuture<Result<Ended, HostError>>;
 
@@ -63,12 +132,8 @@ impl From<CallError> for HostError {
         match e {
             CallError::Network(m) => HostError::new("TypeError", m),
             CallError::Refused(m) => HostError::new("Error", m),
-            CallError::Ended(Outcome::Exception(e)) => match ERROR_NAMES.iter().find(|n| **n == e.name) {
-                Some(name) => HostError::new(name, e.message),
-                // What was thrown is no error.
-                None if e.name.is_empty() => HostError::new("Error", e.message),
-                None => HostError::new("Error", format!("{}: {}", e.name, e.message)),
-            },
+            CallError::Ended(Outcome::Exception(e)) => thrown(e, ERROR_NAMES),
+            CallError::Ended(Outcome::Reset(e)) => thrown(e, RESET_NAMES),
             CallError::Ended(outcome) => HostError::new("Error", outcome.to_string()),
         }
     }
@@ -93,9 +158,10 @@ impl Task {
     pub(super) fn start(&mut self, id: u32, op: &str, args: Vec<WireOut>) {
         let held = self.state().map(|state| state.held.clone());
         // Bodies and messages are on the account by themselves, for they may live on when the operation has ended.
-        let kept = args.iter().filter(|arg| !matches!(arg, Wire::Bytes(_)) || op.starts_with("crypto."));
+        let kept = args.iter().filter(|arg| !matches!(arg, Wire::Bytes(_)) || op.starts_with("crypto.") || op.starts_with("actor."));
         let charge = held.map(|held| held.charge(ops::effect_bytes(&[]) + kept.map(Wire::footprint).sum::<usize>()));
-        let full = self.in_flight.len() >= self.worker.limits.pending as usize;
+        let at_gate = self.actor.as_ref().map_or(0, |acting| acting.input.waiting());
+        let full = self.in_flight.len() + at_gate >= self.worker.limits.pending as usize;
         let operation = match full {
             true if op == "stream.write" => self.cut_off(number(&args, 0), "too many operations in flight"),
             true => failed(HostError::new("RangeError", "too many operations in flight")),
@@ -116,9 +182,24 @@ impl Task {
             "rpc" => self.rpc(&args),
             "stream.read" => self.read(&args),
             "stream.write" => self.write(args),
+            _ if op.starts_with("actor.") => self.ask_state(op, args),
             _ if op.starts_with("crypto.heavy.") => self.heavy(op.to_owned(), args),
             _ => failed(HostError::new("TypeError", format!("unknown host operation {op}"))),
         }
+    }
+
+    /// An operation of the state behind an actor.
+    fn ask_state(&mut self, op: &str, args: Vec<WireOut>) -> Operation {
+        let Some(durable) = self.state().and_then(|state| state.durable.as_mut()) else {
+            return failed(HostError::new("TypeError", ops::NO_ACTOR));
+        };
+        let asked = durable.start(op, args);
+        Box::pin(async move {
+            Ok(match asked.await {
+                Ok(value) => Ended::Value(value),
+                Err((name, message)) => Ended::Thrown { name, message },
+            })
+        })
     }
 
     fn heavy(&self, op: String, args: Vec<WireOut>) -> Operation {
@@ -343,12 +424,22 @@ impl Task {
     pub(super) fn add_socket(&mut self, socket: Socket) -> u32 {
         let number = self.state().map_or(0, |s| s.resources.add_socket(socket.tx));
         self.listen(number, socket.rx);
+        self.actor.iter_mut().for_each(|acting| acting.input.begins(Source::Socket(number)));
         number
     }
 
     fn listen(&mut self, number: u32, mut rx: mpsc::Receiver<SocketMessage>) {
+        let Some(wanted) = self.actor.as_mut().map(|acting| acting.listener(number)) else {
+            return self.in_flight.push(Box::pin(async move {
+                let message = rx.recv().await;
+                Done::Socket { number, message, rx }
+            }));
+        };
         self.in_flight.push(Box::pin(async move {
-            let message = rx.recv().await;
+            let message = tokio::select! {
+                message = rx.recv() => message,
+                () = wanted.notified() => return Done::Kept { number, rx },
+            };
             Done::Socket { number, message, rx }
         }));
     }
@@ -356,8 +447,11 @@ impl Task {
     /// The client's end of a socket that the guest opened, to go out with a response.
     pub(super) fn take_socket(&mut self, number: u32) -> Option<Socket> {
         let (rx, theirs) = self.state()?.resources.claim_socket(number)?;
-        self.listen(number, rx);
-        self.serves(number, true);
+        // Without it, an actor's state keeps the socket, and the actor awake when there is need.
+        if let Some(rx) = rx {
+            self.listen(number, rx);
+            self.serves(number, true);
+        }
         Some(theirs)
     }
 
@@ -367,26 +461,24 @@ impl Task {
         message: Option<SocketMessage>,
         rx: mpsc::Receiver<SocketMessage>,
     ) -> Result<(), Outcome> {
+        let Some((message, rx)) = self.given_back(number, message, rx) else { return Ok(()) };
         if self.state().is_none_or(|s| s.resources.socket(number).is_none()) {
             self.serves(number, false);
+            self.unlistened(number);
             return Ok(());
         }
-        let (kind, data, code, reason): (&str, WireOut, u32, String) = match message {
-            Some(SocketMessage::Text(t)) => ("text", Wire::Str(Text::from_raw(t.to_vec())), 0, String::new()),
-            Some(SocketMessage::Binary(b)) => ("binary", b.to_vec().into(), 0, String::new()),
-            Some(SocketMessage::Close(code, reason)) => ("close", Wire::Null, code.into(), reason),
-            Some(SocketMessage::Error(e)) => ("error", Wire::Null, 1006, e),
-            None => ("close", Wire::Null, 1006, String::new()),
-        };
-        match kind {
-            "close" | "error" => {
+        match message {
+            Some(SocketMessage::Text(_) | SocketMessage::Binary(_)) => self.listen(number, rx),
+            _ => {
                 // The guest may still answer a close; the table entry goes with the peer.
                 drop(rx);
                 self.serves(number, false);
+                self.unlistened(number);
             }
-            _ => self.listen(number, rx),
         }
         self.event_from_outside(Chain::default());
-        self.turn(None, instance::event("ws", vec![number.into(), kind.into(), data, code.into(), reason.into()])).await
+        let mut event: Vec<WireOut> = vec![number.into()];
+        event.extend(socket_event(message));
+        self.turn(None, instance::event("ws", event)).await
     }
 }

@@ -12,8 +12,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use super::actor::{Acting, Control};
 use super::call::{Call, Finished};
-use super::operation::{Done, Ended};
+use super::gate::Source;
+use super::operation::{self, Done, Ended};
 use super::{Command, Entry, Event, Exports, Input, Isolate, Shared};
 use crate::body::Body;
 use crate::chain::Chain;
@@ -37,14 +39,14 @@ const UNPAID_CPU_MS: u64 = 50;
 pub(super) struct Task {
     pub(super) image: Image,
     pub(super) worker: Arc<Worker>,
-    rx: mpsc::UnboundedReceiver<Command>,
-    exports: Exports,
-    shared: Arc<Shared>,
+    pub(super) rx: mpsc::UnboundedReceiver<Command>,
+    pub(super) exports: Exports,
+    pub(super) shared: Arc<Shared>,
     instance: Option<Box<Instance>>,
-    calls: HashMap<u32, Call>,
+    pub(super) calls: HashMap<u32, Call>,
     pub(super) in_flight: FuturesUnordered<BoxFuture<Done>>,
     /// Channels whose isolates the guest wants to know the end of. Nothing waits for these.
-    watched: FuturesUnordered<BoxFuture<u32>>,
+    pub(super) watched: FuturesUnordered<BoxFuture<u32>>,
     watching: HashSet<u32>,
     /// WebSockets whose other end somebody got as an answer, and this very isolate while there are any: what is connected to it
     /// keeps it alive.
@@ -53,7 +55,7 @@ pub(super) struct Task {
     /// Guest's id → the call that started it.
     pub(super) started: HashMap<u32, Option<u32>>,
     /// When the guest wants to be woken, in ms since the epoch.
-    timer_ms: f64,
+    pub(super) timer_ms: f64,
     /// Operations and host calls counted after the last turn.
     counted: Used,
     /// What turns used that no call paid for: before the worker had loaded, then since the last call or message came.
@@ -67,12 +69,14 @@ pub(super) struct Task {
     untraced: Option<Box<Trace>>,
     /// The call on whose account the current turn runs.
     pub(super) current: Option<u32>,
-    loaded: bool,
+    pub(super) loaded: bool,
     startup: Option<Exception>,
+    /// What an actor has beyond that.
+    pub(super) actor: Option<Box<Acting>>,
 }
 
 /// What can happen next.
-enum Next {
+pub(super) enum Next {
     Command(Command),
     Done(Done),
     Timer,
@@ -80,9 +84,13 @@ enum Next {
     /// The isolate behind this channel has ended.
     Broken(u32),
     NoMoreCallers,
+    /// What waits first at an actor's output gate is durable, or never will be.
+    Durable(Result<(), String>),
+    /// An actor is asked for something that does not wait in its queue.
+    Control(Control),
 }
 
-fn now_ms() -> f64 {
+pub(super) fn now_ms() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Rounded to 0.1 ms: finer clocks serve side channels.
     (since.as_secs_f64() * 10_000.0).floor() / 10.0
@@ -95,6 +103,7 @@ impl Task {
         rx: mpsc::UnboundedReceiver<Command>,
         exports: Exports,
         shared: Arc<Shared>,
+        actor: Option<Box<Acting>>,
     ) -> Self {
         Self {
             image,
@@ -120,6 +129,7 @@ impl Task {
             current: None,
             loaded: false,
             startup: None,
+            actor,
         }
     }
 
@@ -154,10 +164,10 @@ impl Task {
                 self.instance = Some(instance);
                 let bindings = self.bindings()?;
                 let tailed = !self.worker.tails.is_empty();
-                let load = instance::event(
-                    "load",
-                    vec![self.worker.code.main.as_str().into(), bindings, self.worker.options.clone(), tailed.into()],
-                );
+                let actor = if self.actor.is_some() { Some(self.become_actor()?) } else { None };
+                let mut load = vec![self.worker.code.main.as_str().into(), bindings, self.worker.options.clone(), tailed.into()];
+                load.extend(actor);
+                let load = instance::event("load", load);
                 self.turn(None, load).await
             }
             Some(snapshot) => {
@@ -167,12 +177,16 @@ impl Task {
                 self.timer_ms = snapshot.timer_ms;
                 let lost = snapshot.lost.iter().map(|id| Wire::from(*id)).collect();
                 let bindings = self.bindings()?;
-                self.turn(None, instance::event("wake", vec![Wire::Array(lost), bindings])).await
+                let mut wake = vec![Wire::Array(lost), bindings];
+                if self.actor.is_some() {
+                    wake.push(self.wake_actor(snapshot.gates)?);
+                }
+                self.turn(None, instance::event("wake", wake)).await
             }
         }
     }
 
-    fn wall(&self) -> Duration {
+    pub(super) fn wall(&self) -> Duration {
         Duration::from_millis(self.worker.limits.wall_ms.into())
     }
 
@@ -183,7 +197,7 @@ impl Task {
         }
         match self.loaded {
             false if self.began.elapsed() > self.wall() => Err(self.start_overdue()),
-            false if self.in_flight.is_empty() && !self.timer_ms.is_finite() => {
+            false if self.in_flight.is_empty() && !self.timer_ms.is_finite() && !self.actor.as_ref().is_some_and(|a| a.waits()) => {
                 Err(startup_failed("Top-level await in module is unsettled.".into()))
             }
             _ => Ok(()),
@@ -214,12 +228,16 @@ impl Task {
         Ok(())
     }
 
-    /// `env` as descriptors; services and loaders become channels.
+    /// `env` as descriptors; services, loaders and namespaces become numbers.
     fn bindings(&mut self) -> Result<WireOut, Outcome> {
         let worker = self.worker.clone();
+        self.descriptors(&worker.bindings)
+    }
+
+    fn descriptors(&mut self, bindings: &[(String, Binding)]) -> Result<WireOut, Outcome> {
         let too_many = || Outcome::Internal("too many bindings".into());
-        let mut list = Vec::with_capacity(worker.bindings.len());
-        for (name, binding) in &worker.bindings {
+        let mut list = Vec::with_capacity(bindings.len());
+        for (name, binding) in bindings {
             let descriptor = match binding {
                 Binding::Text(s) => vec!["text".into(), s.clone().into()],
                 Binding::Json(s) => vec!["json".into(), s.clone().into()],
@@ -234,6 +252,11 @@ impl Task {
                     let channels = self.add_channels(targets).ok_or_else(too_many)?;
                     vec!["cloned".into(), bytes.to_vec().into(), channels]
                 }
+                Binding::Namespace(namespace) => {
+                    let number = self.state().map(|s| s.resources.add_namespace(namespace.clone()));
+                    vec!["namespace".into(), number.ok_or_else(too_many)?.into()]
+                }
+                Binding::Exports(exports) => vec!["exports".into(), self.descriptors(exports)?],
             };
             let mut entry: Vec<WireOut> = vec![name.clone().into()];
             entry.extend(descriptor);
@@ -266,10 +289,15 @@ impl Task {
         loop {
             self.check_start()?;
             self.end_hung().await?;
-            if !callers && self.calls.is_empty() {
+            if !callers && self.calls.is_empty() && self.actor.as_ref().is_none_or(|acting| acting.output.is_open()) {
                 return Ok(());
             }
-            match self.next(&mut wall_tick, callers).await {
+            let next = match self.actor {
+                None => self.next(&mut wall_tick, callers).await,
+                // In a box: only actors pay for it.
+                Some(_) => Box::pin(self.next_gated(&mut wall_tick, callers)).await?,
+            };
+            match next {
                 Next::Command(Command::Evict) => {
                     self.shared.evicting.store(false, Ordering::Relaxed);
                     if self.calls.is_empty() && self.rx.is_empty() {
@@ -287,10 +315,17 @@ impl Task {
                 Next::WallTick => {
                     wall_tick.as_mut().reset(Instant::now() + WALL_TICK);
                     self.end_overdue().await?;
+                    self.check_gates()?;
                     // While it loads, nothing else tells that everybody has left.
                     callers &= !(self.rx.is_closed() && self.rx.is_empty());
                 }
                 Next::NoMoreCallers => callers = false,
+                Next::Durable(result) => self.durable_now(result)?,
+                Next::Control(control) => {
+                    if self.control(control)? {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
@@ -314,7 +349,7 @@ impl Task {
             Command::Call { id, arrived, entry, input, reply, report } => {
                 let (origin, limits) = ((input.kind(), input.chain()), self.worker.limits.lowered(&entry.limits));
                 self.event_from_outside(origin.1.clone());
-                let trace = (!self.worker.tails.is_empty()).then(|| Box::new(input.trace(entry.name.clone())));
+                let trace = self.traced(&entry, &input);
                 let call = Call::new(origin, limits, arrived, reply, report).traced(trace);
                 self.calls.insert(id, call);
                 let Some(event) = self.input(id, entry, input) else {
@@ -342,7 +377,19 @@ impl Task {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Snapshot, SnapshotError> {
+    /// The trace of a call that begins, where somebody wants it.
+    fn traced(&self, entry: &Entry, input: &Input) -> Option<Box<Trace>> {
+        if self.worker.tails.is_empty() {
+            return None;
+        }
+        let Some((id, class)) = self.actor.as_ref().map(|acting| acting.identity()) else {
+            return Some(Box::new(input.trace(entry.name.clone())));
+        };
+        let entrypoint = entry.name.clone().unwrap_or_else(|| class.to_owned());
+        Some(Box::new(input.trace(Some(entrypoint)).of_actor(id)))
+    }
+
+    pub(super) fn snapshot(&mut self) -> Result<Snapshot, SnapshotError> {
         let mut lost: Vec<u32> = self.started.keys().copied().collect();
         lost.sort_unstable();
         let timer = self.timer_ms;
@@ -352,7 +399,8 @@ impl Task {
             return Err(SnapshotError::Unsupported("WebAssembly lives in it, which cannot be written down".into()));
         }
         let (delta, size) = instance.delta(&image);
-        Ok(Snapshot::new(&image, delta, size, timer, lost))
+        let gates = self.actor.as_ref().map_or(0, |acting| acting.input.depth() as u32);
+        Ok(Snapshot::new(&image, (delta, size), (timer, gates), lost))
     }
 
     /// The event that brings a call to the guest; `None` if its channels do not fit.
@@ -377,6 +425,14 @@ impl Task {
             Input::Event(Event::Scheduled { cron, time_ms }) => instance::event("scheduled", head(vec![cron.into(), time_ms.into()])),
             Input::Event(Event::Test) => instance::event("test", head(vec![])),
             Input::Event(Event::Tail { trace, .. }) => instance::event("tail", head(vec![trace.into()])),
+            Input::Event(Event::Alarm { name, scheduled_ms, retries }) => {
+                instance::event("alarm", vec![id.into(), name.into(), scheduled_ms.into(), retries.into()])
+            }
+            Input::Event(Event::Socket { number, message }) => {
+                let mut event: Vec<WireOut> = vec![id.into(), number.into()];
+                event.extend(operation::socket_event(Some(message)));
+                instance::event("socket", event)
+            }
             Input::Event(Event::Run { mut module, export, args }) => {
                 if module.is_empty() {
                     module.clone_from(&self.worker.code.main);
@@ -445,21 +501,32 @@ impl Task {
             return Err(self.why(payer, Stop::Cpu));
         }
         let image = self.image.clone();
-        match instance.turn(&image, event, allowance, now_ms()).await {
+        let cpu = self.actor.is_some().then(|| instance.cpu());
+        let turn = instance.turn(&image, event, allowance, now_ms());
+        let ended = match (&mut self.actor, cpu) {
+            (Some(acting), Some(cpu)) => Box::pin(acting.run(turn, &cpu)).await,
+            _ => turn.await,
+        };
+        match ended {
             Ok((mut instance, timer_ms)) => {
                 self.timer_ms = timer_ms;
                 let used = instance.used();
+                let bytes = instance.state().effect_bytes();
                 let effects = instance.state().take_effects();
                 self.instance = Some(instance);
                 self.shared.memory_bytes.store(used.memory_peak, Ordering::Relaxed);
                 self.charge(payer, used);
-                self.carry_out(effects);
+                if self.actor.is_some() {
+                    return self.actor_turn_ended(effects, bytes);
+                }
+                effects.into_iter().for_each(|effect| self.carry_out(effect));
                 Ok(())
             }
             Err(Stopped { stop, used, logs }) => {
                 self.charge(payer, used);
-                self.carry_out(logs);
-                Err(self.why(payer, stop))
+                logs.into_iter().for_each(|line| self.carry_out(line));
+                let ended = self.actor.as_mut().and_then(|acting| acting.ended());
+                Err(ended.unwrap_or_else(|| self.why(payer, stop)))
             }
         }
     }
@@ -489,6 +556,7 @@ impl Task {
             (Stop::Cpu, _) => Outcome::Cpu,
             (Stop::Memory, _) => Outcome::Memory,
             (Stop::Trap(why), _) => Outcome::Internal(why),
+            (Stop::Aborted(args), _) => Outcome::Reset(self.reason(&args)),
         }
     }
 
@@ -510,13 +578,11 @@ impl Task {
         }
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Start { id, op, args } => self.start(id, &op, args),
-                Effect::Abandon(id) => drop(self.started.remove(&id)),
-                Effect::Do { op, args } => self.carry_out_one(op, args),
-            }
+    pub(super) fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Start { id, op, args } => self.start(id, &op, args),
+            Effect::Abandon(id) => drop(self.started.remove(&id)),
+            Effect::Do { op, args } => self.carry_out_one(op, args),
         }
     }
 
@@ -535,7 +601,7 @@ impl Task {
         }
     }
 
-    fn carry_out_one(&mut self, op: &'static str, args: Vec<WireOut>) {
+    pub(super) fn carry_out_one(&mut self, op: &'static str, args: Vec<WireOut>) {
         match op {
             "log" => {
                 let (of, level, said) = (self.paying(args.get(3)), text(&args, 0), text(&args, 1));
@@ -578,8 +644,19 @@ impl Task {
                     call.fail(exception);
                 }
             }
-            "done" => self.finish(number(&args, 0)),
+            "done" => {
+                let id = number(&args, 0);
+                if self.actor.is_some()
+                    && let Some(call) = self.calls.get_mut(&id).filter(|call| call.is_told())
+                {
+                    call.result(RpcMessage::default(), false);
+                }
+                self.finish(id);
+            }
             "channel.watch" => self.watch(number(&args, 0)),
+            "channel.drop" => self.state().into_iter().for_each(|state| state.resources.drop_channel(number(&args, 0))),
+            "stream.cancel" => self.state().into_iter().for_each(|state| state.resources.drop_reader(number(&args, 0))),
+            _ if op.starts_with("actor.") => self.do_as_actor(op, args),
             _ => self.do_with_resource(op, &args),
         }
     }
@@ -594,6 +671,14 @@ impl Task {
     fn exception(&self, args: &[WireOut], from: usize) -> Exception {
         let stack = crate::stack::map(&self.worker.code, &text(args, from + 2));
         Exception { name: text(args, from), message: text(args, from + 1), stack }
+    }
+
+    /// Why an actor asked for its end.
+    fn reason(&self, args: &[WireOut]) -> Exception {
+        match args.first() {
+            Some(Wire::Array(reason)) => self.exception(reason, 0),
+            _ => Exception { name: "Error".into(), message: text(args, 0), stack: String::new() },
+        }
     }
 
     fn respond(&mut self, args: &[WireOut]) {
@@ -701,6 +786,7 @@ impl Task {
     /// kept waiting for one that may never come. One that has answered (a stream of events, say) is left to its wall limit.
     async fn end_hung(&mut self) -> Result<(), Outcome> {
         let waits = !self.in_flight.is_empty() || self.timer_ms.is_finite() || !self.rx.is_empty() || self.exports.any_lent();
+        let waits = waits || self.actor.as_ref().is_some_and(|acting| acting.waits());
         if !self.loaded || self.calls.is_empty() || waits {
             return Ok(());
         }
@@ -729,6 +815,9 @@ impl Task {
         match done {
             Done::Silent => Ok(()),
             Done::Started { id, result } => {
+                if let Some(acting) = &mut self.actor {
+                    acting.input.is_over(Source::Operation(id));
+                }
                 // Abandoned meanwhile: nobody waits for it.
                 let Some(payer) = self.started.remove(&id) else { return Ok(()) };
                 let result = match result {
@@ -739,6 +828,9 @@ impl Task {
                     other => other,
                 };
                 let event = match result {
+                    Ok(Ended::Thrown { name, message }) => {
+                        instance::event("complete", vec![id.into(), false.into(), Wire::error(name, message)])
+                    }
                     Ok(ended) => {
                         let value = self.deliver(payer, ended);
                         instance::event("complete", vec![id.into(), true.into(), value])
@@ -748,6 +840,10 @@ impl Task {
                 self.turn(payer, event).await
             }
             Done::Socket { number, message, rx } => self.socket_message(number, message, rx).await,
+            Done::Kept { number, rx } => {
+                self.given_back(number, None, rx);
+                Ok(())
+            }
         }
     }
 
@@ -755,6 +851,7 @@ impl Task {
     fn deliver(&mut self, payer: Option<u32>, ended: Ended) -> WireOut {
         match ended {
             Ended::Value(value) => value,
+            Ended::Thrown { message, .. } => message.into(),
             Ended::Chunk(chunk) => {
                 if let Some(call) = payer.and_then(|p| self.calls.get_mut(&p)) {
                     call.meter.bytes_in += chunk.len() as u64;
@@ -799,12 +896,17 @@ impl Task {
     /// Ends everything: every call learns why.
     fn end(&mut self, outcome: &Outcome) {
         self.rx.close();
+        // Streams that go on without their writer would look as if they were whole.
+        self.in_flight.clear();
+        if let Some(state) = self.state() {
+            state.resources.abort_streams(&outcome.to_string());
+        }
         let culprit = self.current;
         let mut calls: BTreeMap<u32, Call> = std::mem::take(&mut self.calls).into_iter().collect();
         while let Ok(command) = self.rx.try_recv() {
             match command {
                 Command::Call { id, arrived, entry, input, reply, report } => {
-                    let trace = (!self.worker.tails.is_empty()).then(|| Box::new(input.trace(entry.name.clone())));
+                    let trace = self.traced(&entry, &input);
                     let call = Call::new((input.kind(), input.chain()), self.worker.limits, arrived, reply, report);
                     calls.insert(id, call.traced(trace));
                 }
@@ -818,6 +920,12 @@ impl Task {
         {
             first.charge(self.unpaid);
         }
+        // A caller's stub shows what the constructor threw.
+        let thrown = match outcome {
+            Outcome::Startup(exception) if self.actor.is_some() => Some(Outcome::Reset(exception.clone())),
+            _ => None,
+        };
+        let outcome = thrown.as_ref().unwrap_or(outcome);
         for (id, mut call) in calls {
             // A limit is the fault of the call that hit it; the others only shared the isolate.
             let shared_fate = matches!(outcome, Outcome::Cpu | Outcome::Memory) && culprit.is_some_and(|c| c != id);

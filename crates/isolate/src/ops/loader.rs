@@ -41,6 +41,7 @@ pub(super) fn call(state: &mut State, op: &str, args: &[Wire<'_>]) -> Option<Wir
             Wire::Undefined
         }
         "loader.entrypoint" => entrypoint(state, args),
+        "loader.class" => class(state, args),
         "loader.drop" => {
             state.resources.drop_loaded(number(args, 0));
             Wire::Undefined
@@ -170,6 +171,21 @@ fn entrypoint(state: &mut State, args: &[Wire<'_>]) -> WireOut {
     let name = args.get(1).and_then(Wire::as_str).map(|s| s.into_owned());
     let entry = Entry { name, props, targets, limits: limits(args.get(4)), ..Entry::default() };
     match state.resources.add_channel(loaded.entrypoint(entry)) {
+        Some(n) => n.into(),
+        None => Wire::error("RangeError", "too many channels"),
+    }
+}
+
+fn class(state: &mut State, args: &[Wire<'_>]) -> WireOut {
+    let Some(loaded) = state.resources.loaded(number(args, 0)) else { return thrown("no such worker") };
+    if !state.room(effect_bytes(args)) {
+        return no_room();
+    }
+    let props = state.held.bytes(args.get(2).and_then(Wire::as_bytes).unwrap_or_default().to_vec());
+    let targets = taken(state, args.get(3));
+    let mut name = args.get(1).and_then(Wire::as_str).map_or_else(|| "default".to_owned(), |s| s.into_owned());
+    name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+    match state.resources.add_channel(loaded.class(name, props, targets)) {
         Some(n) => n.into(),
         None => Wire::error("RangeError", "too many channels"),
     }

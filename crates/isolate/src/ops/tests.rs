@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 use super::*;
+use crate::durable::{ActorClass, Durable, Namespace};
 use crate::instance::EFFECTS_MAX;
+use crate::socket::Socket;
+use crate::target::{BoxFuture, CallError, Request, Response, Target};
 use crate::wire;
 use crate::worker::{Code, Worker};
 
@@ -32,8 +35,22 @@ const OWN: &[&str] = &[
     "loader.code",
     "loader.fail",
     "loader.entrypoint",
+    "loader.class",
     "loader.drop",
     "loader.",
+    "namespace.id",
+    "namespace.unique",
+    "namespace.owns",
+    "namespace.get",
+    "namespace.",
+    "actor.gate",
+    "actor.abort",
+    "actor.sql",
+    "actor.facet",
+    "actor.facet.abort",
+    "actor.ws.keep",
+    "actor.ws.send",
+    "actor.",
     "loaded",
     "respond",
     "result",
@@ -74,8 +91,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_values(calls in prop::collection::vec((operation(), prop::collection::vec(value(), 0..6)), 1..8)) {
+    fn any_values(actor in any::<bool>(), calls in prop::collection::vec((operation(), prop::collection::vec(value(), 0..6)), 1..8)) {
         let mut state = State::unused();
+        if actor {
+            state.durable = Some(Box::new(Forgetful));
+        }
         let n = calls.len();
         for (op, args) in calls {
             let mut message = Vec::new();
@@ -94,6 +114,131 @@ proptest! {
         call(&mut state, &name, &message);
         prop_assert!(state.take_effects().len() <= 2);
     }
+}
+
+/// What is behind an actor that keeps nothing: it answers with what it is asked, ten times.
+#[derive(Debug)]
+struct Forgetful;
+
+impl Durable for Forgetful {
+    fn call(&mut self, _op: &str, args: &[Wire<'_>], _room: usize) -> WireOut {
+        Wire::Array((0..10).flat_map(|_| args.iter().cloned().map(Wire::into_owned)).collect())
+    }
+
+    fn end_turn(&mut self) -> Option<BoxFuture<Result<(), String>>> {
+        None
+    }
+
+    fn cut_off(&mut self) {}
+
+    fn start(&mut self, _op: &str, _args: Vec<WireOut>) -> BoxFuture<Result<WireOut, (String, String)>> {
+        Box::pin(async { Ok(Wire::Undefined) })
+    }
+
+    fn carry_out(&mut self, _op: &str, _args: Vec<WireOut>) {}
+
+    fn keep_socket(&mut self, _number: u32, _socket: Socket, _args: &[WireOut]) {}
+
+    fn last_socket(&self) -> u32 {
+        0
+    }
+
+    fn facet(&mut self, _name: &str, class: Option<ActorClass>, _id: Option<&str>) -> Result<Option<Arc<dyn Target>>, (String, String)> {
+        match class {
+            Some(_) => Err(("TypeError".into(), "none are started here".into())),
+            None => Ok(None),
+        }
+    }
+}
+
+/// One namespace of two ids.
+#[derive(Debug)]
+struct Pair;
+
+impl Namespace for Pair {
+    fn id_of(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
+    fn unique(&self) -> String {
+        "b".into()
+    }
+
+    fn owns(&self, id: &str) -> bool {
+        matches!(id, "a" | "b")
+    }
+
+    fn target(&self, _id: &str, _name: Option<&str>) -> Arc<dyn Target> {
+        Arc::new(Nowhere)
+    }
+}
+
+#[derive(Debug)]
+struct Nowhere;
+
+impl Target for Nowhere {
+    fn fetch(&self, _request: Request) -> BoxFuture<Result<Response, CallError>> {
+        Box::pin(async { Err(CallError::Refused("nowhere".into())) })
+    }
+}
+
+fn is_error(answer: &WireOut, of: &str) -> bool {
+    matches!(answer, Wire::Error { name, .. } if name.raw() == of.as_bytes())
+}
+
+#[test]
+fn an_isolate_that_is_no_actor_has_nothing_behind_it() {
+    for op in ["actor.sql", "actor.kv.get", "actor.gate", "actor.abort", "actor.ws.keep", "actor.ws.send", "actor.facet", "actor.nonsense"]
+    {
+        let mut state = State::unused();
+        let answer = call(&mut state, op.as_bytes(), &message(vec![true.into(), "x".into()]));
+        assert!(is_error(&answer, "TypeError"), "{op}: {answer:?}");
+        assert!(state.take_effects().is_empty() && state.aborted.is_none(), "{op}");
+    }
+}
+
+#[test]
+fn forged_numbers_of_namespaces_and_classes_find_nothing() {
+    let mut state = State::unused();
+    state.durable = Some(Box::new(Forgetful));
+    let namespace = state.resources.add_namespace(Arc::new(Pair));
+    let service = state.resources.add_channel(Arc::new(Nowhere)).unwrap();
+    let mut ask = |op: &str, args: Vec<WireOut>| call(&mut state, op.as_bytes(), &message(args));
+    for forged in [0, service, namespace + 7, u32::MAX] {
+        for op in ["namespace.id", "namespace.unique", "namespace.owns", "namespace.get"] {
+            assert!(is_error(&ask(op, vec![forged.into(), "a".into()]), "TypeError"), "{op} {forged}");
+        }
+        assert!(is_error(&ask("actor.facet", vec!["f".into(), forged.into(), Wire::Null]), "TypeError"), "{forged}");
+    }
+    assert!(is_error(&ask("namespace.get", vec![namespace.into(), "c".into()]), "TypeError"), "an id of somebody else");
+    assert!(is_error(&ask("namespace.get", vec![namespace.into(), "a".into(), 7_u32.into()]), "TypeError"), "a name that is none");
+    assert!(is_error(&ask("namespace.id", vec![namespace.into(), "x".repeat(5_000).into()]), "TypeError"));
+    assert!(is_error(&ask("actor.facet", vec!["x".repeat(5_000).into()]), "TypeError"));
+    assert_eq!(ask("namespace.owns", vec![namespace.into(), "a".into()]), Wire::Bool(true));
+    assert!(ask("namespace.get", vec![namespace.into(), "a".into()]).as_u32().is_some());
+    assert_eq!(ask("actor.facet", vec!["f".into()]), Wire::Null);
+}
+
+#[test]
+fn an_answer_beyond_the_room_is_refused() {
+    let mut state = state_of(8);
+    state.durable = Some(Box::new(Forgetful));
+    let ask = message(vec![vec![0_u8; 1 << 20].into()]);
+    assert!(is_range_error(&call(&mut state, b"actor.sql", &ask)), "ten times as much is more than half of the limit");
+    assert!(!is_range_error(&call(&mut state, b"actor.sql", &message(vec![vec![0_u8; 1 << 10].into()]))));
+}
+
+/// What others notice waits for the log like everything else.
+#[test]
+fn an_actor_drops_channels_and_streams_behind_the_gate() {
+    let mut state = State::unused();
+    state.durable = Some(Box::new(Forgetful));
+    let channel = state.resources.add_channel(Arc::new(Nowhere)).unwrap();
+    for op in ["channel.drop", "stream.cancel"] {
+        assert_eq!(call(&mut state, op.as_bytes(), &message(vec![channel.into()])), Wire::Undefined);
+    }
+    assert!(state.resources.channel(channel).is_some());
+    assert_eq!(state.take_effects().len(), 2);
 }
 
 fn message(args: Vec<WireOut>) -> Vec<u8> {
