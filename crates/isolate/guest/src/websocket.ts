@@ -184,7 +184,7 @@ export class WebSocket extends EventTarget {
       throw new TypeError("Failed to execute 'serializeAttachment' on 'WebSocket': parameter 1 is not of type 'Value'.");
     }
     const bytes = serialize(attachment);
-    if (bytes.length > 16384) throw new Error("A WebSocket 'attachment' cannot be larger than 16384 bytes.");
+    if (bytes.length > 16384) throw new Error(`A WebSocket 'attachment' cannot be larger than 16384 bytes.'attachment' was ${bytes.length} bytes.`);
     this.#attachment = bytes;
     if (this.#tags !== undefined) host.call("actor.ws.attach", this.#socket, bytes);
   }

@@ -36,6 +36,7 @@ function channelOfClass(value: unknown): number {
 
 async function start(name: string, startup: () => unknown): Promise<number> {
   const given = await startup();
+  if (given === undefined || given === null) throw new TypeError("Cannot initialize StartupOptions with required members from an undefined or null value.");
   if (typeof given !== "object" || given === null) throw new TypeError("Callback returned incorrect type; expected 'Promise'");
   const { class: C, id } = given as StartupOptions;
   const channel = channelOfClass(C);

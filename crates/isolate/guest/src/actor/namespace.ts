@@ -76,7 +76,8 @@ export class DurableObjectNamespace extends Onto {
     return this;
   }
 
-  #named(name: string): DurableObjectId {
+  #named(given: string): DurableObjectId {
+    const name = given.toWellFormed();
     return actorId(host.call("namespace.id", this.#number, name) as string, name);
   }
 

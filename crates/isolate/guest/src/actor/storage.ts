@@ -216,7 +216,7 @@ export class DurableObjectStorage {
     const transaction = begin();
     let value: T;
     try {
-      value = closure();
+      value = Reflect.apply(closure, globalThis, []);
     } catch (e) {
       end(transaction, "rollback");
       throw e;
