@@ -25,6 +25,8 @@ const HEADER: usize = 128;
 const BLOCK: usize = 64 << 10;
 /// Bytes that are gathered for one write.
 const BUFFER: usize = 1 << 20;
+/// The name that a chapter has while it is written.
+pub(super) const UNFINISHED: &str = "chapter.new";
 const PAGE_ENTRY: usize = 20;
 const BLOCK_ENTRY: usize = 44;
 const CHECKPOINT_ENTRY: usize = 12;
@@ -80,20 +82,35 @@ pub(super) struct Chapter {
     pub to: Seq,
     /// Time of the last record.
     pub time_ms: u64,
+    /// The last checkpoint among the records; 0 if there is none.
+    last_checkpoint: Seq,
     actor: ActorId,
     index: OnceLock<Arc<Index>>,
 }
 
-/// The name of a chapter's file says what must be known without opening it.
-fn name(from: Seq, to: Seq, time_ms: u64) -> String {
-    format!("{:016x}-{:016x}-{time_ms:016x}.chapter", from.0, to.0)
+/// What must be known without opening a chapter: its file's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    pub from: Seq,
+    pub to: Seq,
+    /// Time of the last record.
+    pub time_ms: u64,
+    /// The last checkpoint among the records; 0 if there is none.
+    pub last_checkpoint: Seq,
 }
 
-/// Places and time of the last record, from a file's name.
-pub(super) fn parse_name(name: &str) -> Option<(Seq, Seq, u64)> {
-    let mut parts = name.strip_suffix(".chapter")?.split('-').map(|part| u64::from_str_radix(part, 16).ok().filter(|_| part.len() == 16));
-    let parsed = (Seq(parts.next()??), Seq(parts.next()??), parts.next()??);
-    (parts.next().is_none() && parsed.0 < parsed.1).then_some(parsed)
+impl Name {
+    fn format(&self) -> String {
+        format!("{:016x}-{:016x}-{:016x}-{:016x}.chapter", self.from.0, self.to.0, self.time_ms, self.last_checkpoint.0)
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut parts =
+            name.strip_suffix(".chapter")?.split('-').map(|part| u64::from_str_radix(part, 16).ok().filter(|_| part.len() == 16));
+        let [from, to, time_ms, last_checkpoint] = [parts.next()??, parts.next()??, parts.next()??, parts.next()??];
+        let name = Self { from: Seq(from), to: Seq(to), time_ms, last_checkpoint: Seq(last_checkpoint) };
+        (parts.next().is_none() && from < to).then_some(name)
+    }
 }
 
 /// Puts a record in a form that can be told from the next one.
@@ -137,7 +154,7 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub fn create(disk: &'a dyn Disk, dir: &Path, actor: ActorId, from: From) -> Result<Self, PagesError> {
-        let temporary = dir.join("chapter.new");
+        let temporary = dir.join(UNFINISHED);
         let file = disk.create(&temporary).map_err(PagesError::file(&temporary))?;
         Ok(Self {
             disk,
@@ -228,10 +245,16 @@ impl<'a> Draft<'a> {
         header.extend(crc32c::crc32c(&header).to_le_bytes());
         self.file.write_at(&header, 0).map_err(PagesError::file(&self.temporary))?;
         self.file.sync().map_err(PagesError::file(&self.temporary))?;
-        let path = self.dir.join(name(self.from.place, to, time_ms));
+        let last_checkpoint = self.checkpoints.last().map_or(Seq(0), |(seq, _)| *seq);
+        let name = Name { from: self.from.place, to, time_ms, last_checkpoint };
+        let path = self.dir.join(name.format());
         self.disk.rename(&self.temporary, &path).map_err(PagesError::file(&path))?;
-        self.disk.sync_dir(&self.dir).map_err(PagesError::file(&self.dir))?;
-        Ok(Chapter::new(path, self.actor, (self.from.place, to, time_ms)))
+        if let Err(e) = self.disk.sync_dir(&self.dir) {
+            // It is on nobody's shelf; if it cannot go now, it is a stray that harms nothing.
+            let _ = self.disk.remove(&path);
+            return Err(PagesError::File(self.dir, e));
+        }
+        Ok(Chapter::new(path, self.actor, name))
     }
 
     fn encode_index(&self) -> Vec<u8> {
@@ -290,8 +313,9 @@ impl Index {
 }
 
 impl Chapter {
-    pub fn new(path: PathBuf, actor: ActorId, (from, to, time_ms): (Seq, Seq, u64)) -> Self {
-        Self { path, from, to, time_ms, actor, index: OnceLock::new() }
+    pub fn new(path: PathBuf, actor: ActorId, name: Name) -> Self {
+        let Name { from, to, time_ms, last_checkpoint } = name;
+        Self { path, from, to, time_ms, last_checkpoint, actor, index: OnceLock::new() }
     }
 
     fn open(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>, PagesError> {
@@ -389,6 +413,9 @@ impl Chapter {
 
     /// The latest checkpoint that is not after a place.
     pub fn checkpoint(&self, disk: &dyn Disk, at: Seq) -> Result<Option<Record>, PagesError> {
+        if self.last_checkpoint == Seq(0) {
+            return Ok(None);
+        }
         let index = self.index(disk)?;
         let Some((seq, block)) = index.checkpoints.iter().rev().find(|(seq, _)| *seq <= at) else { return Ok(None) };
         let Some(block) = index.blocks.get(*block as usize) else {

@@ -8,7 +8,7 @@ use skep_id::ActorId;
 
 use super::{
     PagesError,
-    chapter::{self, Chapter},
+    chapter::{Chapter, Name},
     library::Library,
     shelf::{Shelf, place_in},
 };
@@ -49,7 +49,7 @@ impl Library {
     fn expire_one(self: &Arc<Self>, actor: ActorId, before_ms: u64) -> Result<(usize, u64), PagesError> {
         let dir = place_in(&self.histories, actor, "");
         let names = self.disk.names(&dir).map_err(PagesError::file(&dir))?;
-        let due = |name: &String| chapter::parse_name(name).is_some_and(|(_, _, time_ms)| time_ms <= before_ms);
+        let due = |name: &String| Name::parse(name).is_some_and(|name| name.time_ms <= before_ms);
         if !names.iter().any(due) {
             return Ok((0, 0));
         }
@@ -60,12 +60,13 @@ impl Library {
 
     /// Drops the first chapters of a shelf whose last record is not after a time; how many, and their bytes. The caller holds `changing`.
     pub(super) fn drop_chapters(self: &Arc<Self>, shelf: &Arc<Shelf>, before_ms: u64, fill: bool) -> Result<(usize, u64), PagesError> {
+        shelf.put_right(self)?;
         let (due, children) = {
             let state = shelf.state.read();
             let due: Vec<_> = state.chapters.iter().take_while(|chapter| chapter.time_ms <= before_ms).cloned().collect();
             (due, state.children.clone())
         };
-        let Some(end) = due.last().map(|chapter| chapter.to) else { return Ok((0, 0)) };
+        let end = due.last().map_or(Seq(0), |chapter| chapter.to);
         if fill {
             for (child, at) in children.into_iter().filter(|(_, at)| *at < end) {
                 self.part(shelf, child, at)?;
@@ -76,17 +77,23 @@ impl Library {
         if let Some(record) = self.newest_checkpoint(&going) {
             shelf.keep_checkpoint(self, &record)?;
         }
-        let going: Vec<_> = {
+        {
             // Who opens a view pins it while holding the state.
             let mut state = shelf.state.write();
             let kept = shelf.pinned().unwrap_or(Seq(u64::MAX));
             let n = going.iter().take_while(|chapter| chapter.to <= kept).count();
-            state.chapters.drain(..n).collect()
-        };
+            let gone: Vec<_> = state.chapters.drain(..n).collect();
+            state.leaving.extend(gone);
+            let (due, kept) = std::mem::take(&mut state.strays).into_iter().partition(|stray| stray.time_ms <= before_ms);
+            state.strays = kept;
+            state.leaving.extend::<Vec<_>>(due);
+        }
+        let going = shelf.state.read().leaving.clone();
         let mut bytes = 0;
         for chapter in &going {
             bytes += self.disk.open(&chapter.path).and_then(|file| file.len()).unwrap_or(0);
             self.disk.remove(&chapter.path).map_err(PagesError::file(&chapter.path))?;
+            shelf.state.write().leaving.retain(|leaving| leaving.path != chapter.path);
         }
         if !going.is_empty() {
             self.disk.sync_dir(&shelf.history).map_err(PagesError::file(&shelf.history))?;

@@ -5,6 +5,7 @@
 //! pages were.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -65,11 +66,18 @@ impl Library {
         }
         let shelf = self.shelf(actor)?;
         let _changing = shelf.changing.lock();
+        shelf.put_right(self)?;
         if shelf.state.read().origin.as_ref().is_some_and(|(origin, _)| origin.count <= FILL_PAGES) {
             self.fill_held(&shelf)?;
         }
         while let Some(step) = self.next_step(&shelf)? {
-            self.fold_step(&shelf, &step)?;
+            if let Err(e) = self.fold_step(&shelf, &step) {
+                // What cannot be put right now will be tried again before anything else is changed.
+                if let Err(e) = shelf.put_right(self) {
+                    tracing::warn!(%actor, error = %e, "a fold that failed is not undone yet");
+                }
+                return Err(e);
+            }
         }
         if !self.keeps_history() {
             self.drop_chapters(&shelf, u64::MAX, false)?;
@@ -79,14 +87,15 @@ impl Library {
 
     /// What to fold next; `None` when the base has everything.
     fn next_step(&self, shelf: &Shelf) -> Result<Option<Step>, PagesError> {
-        let (place, count) = {
+        let (place, count, child) = {
             let state = shelf.state.read();
             if state.gone {
                 return Ok(None);
             }
-            (state.place(), state.count())
+            (state.place(), state.count(), state.children.values().copied().filter(|at| *at > state.place()).min())
         };
-        let head = self.log.head(shelf.actor).seq;
+        // A chapter ends where a child begins: the child then opens without replaying any of it.
+        let head = self.log.head(shelf.actor).seq.min(child.unwrap_or(Seq(u64::MAX)));
         let mut step = Step { layer: Layer::new(place, count), records: Vec::new(), bytes: 0 };
         let mut after = place;
         while after < head && !step.full() {
@@ -118,7 +127,8 @@ impl Library {
             wanted || !overwritten.is_empty() || !state.chapters.is_empty()
         };
         if needed {
-            let chapter = Arc::new(self.write_chapter(shelf, step, &overwritten)?);
+            let written = self.write_chapter(shelf, step, &overwritten);
+            let chapter = Arc::new(self.sweep(&shelf.history.join(chapter::UNFINISHED), written)?);
             shelf.state.write().chapters.push(chapter);
         } else if let Some(record) = step.records.iter().rev().find(|record| record.kind == RecordKind::Checkpoint) {
             shelf.keep_checkpoint(self, record)?;
@@ -165,6 +175,16 @@ impl Library {
         draft.finish(step.layer.count)
     }
 
+    /// Gives back the room of what could not be finished; a later attempt would do so as well.
+    fn sweep<T>(&self, unfinished: &Path, result: Result<T, PagesError>) -> Result<T, PagesError> {
+        if result.is_err()
+            && let Err(e) = self.disk.remove(unfinished)
+        {
+            tracing::debug!(file = %unfinished.display(), error = %e, "not removed yet");
+        }
+        result
+    }
+
     fn write_base(&self, shelf: &Shelf, step: &Step, last: &Record, touched: Vec<u32>) -> Result<Base, PagesError> {
         let (old, origin) = {
             let state = shelf.state.read();
@@ -192,11 +212,15 @@ impl Library {
                 base.write_header(header)?;
                 Ok(base)
             }
-            None => self.new_base(shelf, header, &pages, content),
+            None => {
+                let base = self.new_base(shelf, header, &pages, content)?;
+                shelf.sync_name(self)?;
+                Ok(base)
+            }
         }
     }
 
-    /// Writes a whole base under another name and puts it in place at once.
+    /// Writes a whole base under another name and puts it in place at once; the caller makes the name durable.
     pub(super) fn new_base(
         &self,
         shelf: &Shelf,
@@ -207,13 +231,15 @@ impl Library {
         let dir = shelf.path.parent().unwrap_or(&self.bases);
         self.disk.make_dirs(dir).map_err(PagesError::file(dir))?;
         let temporary = shelf.path.with_extension("new");
-        let mut base = Base::create(&*self.disk, &temporary, shelf.actor)?;
-        write_pages(&base, pages, content)?;
-        base.complete(header)?;
-        self.disk.rename(&temporary, &shelf.path).map_err(PagesError::file(&shelf.path))?;
-        self.disk.sync_dir(dir).map_err(PagesError::file(dir))?;
-        base.path.clone_from(&shelf.path);
-        Ok(base)
+        let write = || {
+            let mut base = Base::create(&*self.disk, &temporary, shelf.actor)?;
+            write_pages(&base, pages, content)?;
+            base.complete(header)?;
+            self.disk.rename(&temporary, &shelf.path).map_err(PagesError::file(&shelf.path))?;
+            base.path.clone_from(&shelf.path);
+            Ok(base)
+        };
+        self.sweep(&temporary, write())
     }
 }
 

@@ -64,6 +64,7 @@ impl Library {
 
     /// The base is written anew, so that a fill that is cut off leaves nothing half done.
     pub(super) fn fill_held(self: &Arc<Self>, shelf: &Arc<Shelf>) -> Result<(), PagesError> {
+        shelf.put_right(self)?;
         let header = {
             let state = shelf.state.read();
             let count = state.count();
@@ -74,11 +75,13 @@ impl Library {
         };
         let pages: Vec<u32> = (1..=header.count).collect();
         let base = self.new_base(shelf, header, &pages, |page, into| shelf.read(page, into))?;
-        let parted = {
+        {
+            // The old file has no name any more: nothing may be written to it.
             let mut state = shelf.state.write();
-            state.base = Some(base);
-            state.origin.take()
-        };
+            (state.base, state.unsure) = (Some(base), true);
+        }
+        shelf.put_right(self)?;
+        let parted = shelf.state.write().origin.take();
         match parted {
             Some((origin, parent)) => self.unmark(parent.shelf(), shelf.actor, origin.at),
             None => Ok(()),

@@ -43,6 +43,18 @@ impl Finding {
     }
 }
 
+/// Chapters that are of no use. One whose places other chapters have was left by a fold that failed.
+fn strays(shelf: &Shelf) -> Vec<Finding> {
+    let state = shelf.state.read();
+    let first = state.first();
+    let lost = state.strays.iter().filter(|stray| stray.to <= first);
+    let finding = |stray: &Arc<Chapter>| {
+        let error = PagesError::damaged(&stray.path, 0, "the chapter that should follow it is missing");
+        Finding::of(&error, Some(format!("the past up to place {first}")))
+    };
+    lost.map(finding).collect()
+}
+
 impl Library {
     /// What is wrong with an actor's files; repaired where that is possible, if so asked. Empty: all is well.
     pub fn inspect(self: &Arc<Self>, actor: ActorId, repair: bool) -> Vec<Finding> {
@@ -62,11 +74,15 @@ impl Library {
             }
         };
         let _changing = shelf.changing.lock();
+        if let Err(e) = shelf.put_right(self) {
+            findings.push(Finding::of(&e, None));
+        }
         findings.extend(self.inspect_base(&shelf, repair));
         let chapters = shelf.state.read().chapters.clone();
         for chapter in chapters {
             findings.extend(chapter.verify(&*self.disk).into_iter().map(|(e, lost)| Finding::of(&e, Some(lost))));
         }
+        findings.extend(strays(&shelf));
         if let Err(e) = shelf.checkpoint(self) {
             findings.push(Finding::of(&e, Some("the heap of the last checkpoint before the history; the database is whole".to_owned())));
         }
@@ -81,9 +97,9 @@ impl Library {
     fn rebuild_header(&self, actor: ActorId) -> Result<(), PagesError> {
         let (path, history) = (place_in(&self.bases, actor, ".base"), place_in(&self.histories, actor, ""));
         let names = self.disk.names(&history).map_err(PagesError::file(&history))?;
-        let last = names.iter().filter_map(|name| Some((name, chapter::parse_name(name)?))).max_by_key(|(_, (_, to, _))| *to);
-        let (name, parts) = last.ok_or(PagesError::Gone(actor))?;
-        let (chapter, log) = (Chapter::new(history.join(name), actor, parts), self.log.head(actor));
+        let last = names.iter().filter_map(|name| Some((name, chapter::Name::parse(name)?))).max_by_key(|(_, name)| name.to);
+        let (file, name) = last.ok_or(PagesError::Gone(actor))?;
+        let (chapter, log) = (Chapter::new(history.join(file), actor, name), self.log.head(actor));
         let index = chapter.index(&*self.disk)?;
         let (place, time_ms, count) = if log.first <= chapter.from.next() {
             (chapter.from, index.from_time_ms, index.count)

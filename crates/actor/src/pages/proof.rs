@@ -194,8 +194,9 @@ impl World {
             Action::Fold { many } => {
                 let actors: Vec<_> = self.model.keys().copied().collect();
                 let n = 1 + usize::from(*many) % actors.len().max(1);
-                for (_, result) in self.library.fold(&actors[..n.min(actors.len())]) {
-                    result?;
+                // One after the other, so that a seed says it all.
+                for id in &actors[..n.min(actors.len())] {
+                    self.library.fold(&[*id]).into_iter().try_for_each(|(_, result)| result)?;
                 }
             }
             Action::Fill { who } => {
@@ -230,11 +231,11 @@ impl World {
             Action::DropViews => self.views.clear(),
             Action::Expire { place } => {
                 let before = 1000 + (self.clock - 1000) * u64::from(*place) / 255;
+                self.expired_ms = self.expired_ms.max(before);
                 let expired = self.library.expire(before)?;
                 if let Some((_, e)) = expired.failed.into_iter().next() {
                     return Err(e);
                 }
-                self.expired_ms = self.expired_ms.max(before);
                 for id in self.model.keys() {
                     match self.library.place_at(*id, before) {
                         Err(PagesError::Expired { .. }) if before < self.expired_ms => {}
@@ -250,12 +251,13 @@ impl World {
                 self.model.remove(&id);
                 self.heaps.remove(&id);
                 let result = self.library.delete(id);
-                if result.is_err() && self.disk.was_cut() {
-                    self.restart(7);
+                if result.is_err() {
+                    if self.disk.was_cut() {
+                        self.restart(7);
+                    }
                     assert!(self.library.pages(id)?.is_none());
-                    return self.library.delete(id);
+                    self.library.delete(id)?;
                 }
-                result?;
             }
             Action::KeepHistory(yes) => {
                 self.library.keep_history(*yes);
@@ -268,9 +270,15 @@ impl World {
     }
 
     fn restart(&mut self, seed: u64) {
+        self.disk.restart(seed);
+        self.kill();
+    }
+
+    /// The process ends and another begins; the machine goes on.
+    fn kill(&mut self) {
         self.live.clear();
         self.views.clear();
-        self.disk.restart(seed);
+        self.disk.revive();
         self.library = Library::on(Arc::new(self.disk.clone()), Path::new("/library"), Arc::new(self.log.clone())).unwrap();
     }
 
@@ -296,9 +304,14 @@ impl World {
             let findings = self.library.inspect(*id, false);
             assert!(findings.iter().all(|finding| finding.lost.is_none() && finding.offset <= 4096), "{findings:?}");
             let first = self.library.shelf(*id).unwrap().state.read().first();
+            let expired = self.library.place_at(*id, self.expired_ms).unwrap_or(first);
             for (at, should) in model.iter().enumerate().skip(first.0 as usize) {
                 let view = self.library.view(*id, Seq(at as u64)).unwrap();
                 assert!(shown(&view).unwrap() == **should, "{id} at {at}");
+                // A past that was to expire may still be there, but without its heaps.
+                if (at as u64) < expired.0 {
+                    continue;
+                }
                 let heap = self.library.checkpoint(*id, Seq(at as u64)).unwrap();
                 let heaps = self.heaps.get(id).map_or(&[][..], |heaps| heaps);
                 let should = heaps.iter().rev().find(|(seq, _)| seq.0 <= at as u64);
@@ -312,28 +325,65 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_durable_place_within_retention_reads_back(actions in proptest::collection::vec((action(), proptest::option::weighted(0.15, (0u64..40, any::<u64>()))), 1..60)) {
-        let mut world = World::new();
-        for (action, cut) in actions {
-            if let Some((operations, _)) = cut {
-                world.disk.cut_after(operations);
+    fn every_durable_place_within_retention_reads_back(actions in history()) {
+        run(actions);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    /// The same, longer.
+    #[test]
+    #[ignore = "takes a minute"]
+    fn soak_every_durable_place_within_retention_reads_back(actions in history()) {
+        run(actions);
+    }
+}
+
+/// What goes wrong in an action, after so many operations of the disk.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Cut { after: u64, seed: u64 },
+    Kill { after: u64 },
+    Fail { after: u64 },
+}
+
+fn history() -> impl Strategy<Value = Vec<(Action, Option<Fault>)>> {
+    let fault = prop_oneof![
+        (0u64..40, any::<u64>()).prop_map(|(after, seed)| Fault::Cut { after, seed }),
+        (0u64..40).prop_map(|after| Fault::Kill { after }),
+        (0u64..20).prop_map(|after| Fault::Fail { after }),
+    ];
+    proptest::collection::vec((action(), proptest::option::weighted(0.2, fault)), 1..60)
+}
+
+fn run(actions: Vec<(Action, Option<Fault>)>) {
+    let mut world = World::new();
+    for (action, fault) in actions {
+        match fault {
+            Some(Fault::Cut { after, .. } | Fault::Kill { after }) => world.disk.cut_after(after),
+            Some(Fault::Fail { after }) => world.disk.fail_after(after),
+            None => {}
+        }
+        let result = world.act(&action);
+        let failed = world.disk.has_failed();
+        match fault {
+            Some(Fault::Cut { seed, .. }) if world.disk.was_cut() => {
+                world.restart(seed);
+                world.check_all();
             }
-            let result = world.act(&action);
-            match cut {
-                Some((_, seed)) if world.disk.was_cut() => {
-                    world.restart(seed);
-                    world.check_all();
-                }
-                _ => {
-                    result.unwrap();
-                    world.check_held();
-                }
+            Some(Fault::Kill { .. }) if world.disk.was_cut() => world.kill(),
+            Some(Fault::Fail { .. }) if failed => world.check_held(),
+            _ => {
+                result.unwrap();
+                world.check_held();
             }
         }
-        world.check_all();
-        world.restart(1);
-        world.check_all();
     }
+    world.check_all();
+    world.restart(1);
+    world.check_all();
 }
 
 fn commit(who: u8, edits: &[(u32, u16, u8)]) -> Action {
@@ -359,7 +409,7 @@ fn eventful() -> World {
     world
 }
 
-/// Cuts the power after each operation of an action in turn.
+/// Cuts the power after each operation of an action in turn, and lets each one fail.
 fn cut_everywhere(prepare: impl Fn() -> World, action: &Action) {
     for operations in 0.. {
         for seed in 0..6 {
@@ -369,16 +419,43 @@ fn cut_everywhere(prepare: impl Fn() -> World, action: &Action) {
             if !world.disk.was_cut() {
                 result.unwrap();
                 assert!(operations > 1, "the action does nothing");
-                return;
+                return fail_everywhere(operations - 1, prepare, action);
             }
             world.restart(Dice(operations * 31 + seed).below(u64::MAX));
             world.check_all();
-            // And all goes on from there.
-            world.act(&commit(0, &[(4, 4, 4)])).unwrap();
-            world.act(&Action::Fold { many: 1 }).unwrap();
-            world.check_all();
+            go_on(&mut world);
         }
     }
+}
+
+/// A disk that fails once, and loses what that operation was to make durable, costs nothing.
+fn fail_everywhere(operations: u64, prepare: impl Fn() -> World, action: &Action) {
+    for operation in 0..operations {
+        for seed in 0..6 {
+            let mut world = prepare();
+            world.disk.fail_after(operation);
+            let result = world.act(action);
+            assert!(world.disk.has_failed());
+            if seed % 2 == 0 {
+                world.check_all();
+            }
+            if seed < 2 && result.is_err() {
+                world.act(action).unwrap();
+            }
+            if seed < 4 {
+                go_on(&mut world);
+            }
+            world.restart(Dice(operation * 37 + seed).below(u64::MAX));
+            world.check_all();
+            go_on(&mut world);
+        }
+    }
+}
+
+fn go_on(world: &mut World) {
+    world.act(&commit(0, &[(4, 4, 4), (9, 5, 9)])).unwrap();
+    world.act(&Action::Fold { many: 1 }).unwrap();
+    world.check_all();
 }
 
 #[test]

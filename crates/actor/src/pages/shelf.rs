@@ -64,6 +64,12 @@ pub(super) struct State {
     pub origin: Option<(Origin, View)>,
     /// Children that still read from this actor, and as of which place.
     pub children: BTreeMap<ActorId, Seq>,
+    /// Chapters that do not lead up to the base.
+    pub strays: Vec<Arc<Chapter>>,
+    /// Chapters of a past that is not kept any more, to be removed.
+    pub leaving: Vec<Arc<Chapter>>,
+    /// The base as it is read, or its name, may not be durable.
+    pub unsure: bool,
     pub gone: bool,
 }
 
@@ -177,7 +183,8 @@ impl Shelf {
             return Ok(());
         }
         let base = Base::open(&*library.disk, &self.path, self.actor)?;
-        let mut state = State { base, ..State::default() };
+        // Who wrote the base last may have been killed before it was durable.
+        let mut state = State { unsure: base.is_some(), base, ..State::default() };
         self.load_history(library, &mut state)?;
         let log = library.log.head(self.actor);
         let fork = match &state.base {
@@ -199,7 +206,7 @@ impl Shelf {
             state.origin = Some((origin, library.view(origin.parent, origin.at)?));
         }
         if !state.gone {
-            self.undo_fold(library, &mut state)?;
+            self.arrange(library, &mut state)?;
         }
         *self.state.write() = state;
         self.loaded.store(true, Ordering::Release);
@@ -225,8 +232,8 @@ impl Shelf {
 
     fn load_history(&self, library: &Library, state: &mut State) -> Result<(), PagesError> {
         for name in library.disk.names(&self.history).map_err(PagesError::file(&self.history))? {
-            if let Some(parts) = chapter::parse_name(&name) {
-                state.chapters.push(Arc::new(Chapter::new(self.history.join(&name), self.actor, parts)));
+            if let Some(parsed) = chapter::Name::parse(&name) {
+                state.chapters.push(Arc::new(Chapter::new(self.history.join(&name), self.actor, parsed)));
             } else if let Some((child, at)) = parse_child(&name) {
                 if library.knows(child)? {
                     state.children.insert(child, at);
@@ -236,41 +243,78 @@ impl Shelf {
                 }
             }
         }
-        state.chapters.sort_by_key(|chapter| chapter.from);
-        let gap = state.chapters.windows(2).find(|pair| pair[0].to != pair[1].from);
-        if let Some([before, after]) = gap {
-            return Err(PagesError::damaged(&before.path, 0, format!("the next chapter begins at {}, not at {}", after.from, before.to)));
-        }
+        state.chapters.sort_by_key(|chapter| (chapter.from, chapter.to));
         Ok(())
     }
 
-    /// A chapter that begins at the base's place is of a fold that did not come to its end: its pages are put back, and the log still has
-    /// its records.
-    fn undo_fold(&self, library: &Library, state: &mut State) -> Result<(), PagesError> {
-        let (disk, place) = (&*library.disk, state.place());
-        let Some(chapter) = state.chapters.pop_if(|chapter| chapter.from >= place) else {
-            return match state.chapters.last() {
-                Some(last) if last.to != place => {
-                    Err(PagesError::damaged(&last.path, 0, format!("it ends at {}, but the base is as of {place}", last.to)))
-                }
-                _ => Ok(()),
-            };
+    /// Keeps the chapters that lead up to the base, and puts right what a cut-off fold left.
+    fn arrange(&self, library: &Library, state: &mut State) -> Result<(), PagesError> {
+        let place = state.place();
+        let unfinished = state.chapters.pop_if(|chapter| chapter.from >= place);
+        let mut from = place;
+        let connected = |chapter: &&Arc<Chapter>| {
+            let connected = chapter.to == from;
+            from = if connected { chapter.from } else { from };
+            connected
         };
+        let kept = state.chapters.iter().rev().take_while(connected).count();
+        state.strays = state.chapters.drain(..state.chapters.len() - kept).collect();
+        let Some(chapter) = unfinished else { return Ok(()) };
         if chapter.from != place || library.log.head(self.actor).first > place.next() {
             return Err(PagesError::damaged(&self.path, 0, format!("it is as of {place}, but was folded to {}", chapter.to)));
         }
-        if let Some(base) = &state.base {
-            let (mut was, mut is) = (ZERO, ZERO);
-            for page in chapter.pages(disk)? {
-                chapter.page(disk, page, &mut was)?;
-                if !base.read(page, &mut is).is_ok_and(|there| there && is == was) {
-                    base.write(page, &was)?;
+        self.undo_fold(library, &mut state.base, &chapter)
+    }
+
+    /// Takes a fold back that did not come to its end: its pages are put back, then its chapter goes; the log still has its records. Everything is
+    /// written again even if it looks right: after a sync that failed, what is read need not be what is on the disk.
+    fn undo_fold(&self, library: &Library, base: &mut Option<Base>, chapter: &Chapter) -> Result<(), PagesError> {
+        let disk = &*library.disk;
+        match base {
+            Some(base) => {
+                base.write_header(base.header)?;
+                let mut content = ZERO;
+                for page in chapter.pages(disk)? {
+                    chapter.page(disk, page, &mut content)?;
+                    base.write(page, &content)?;
                 }
+                base.sync()?;
             }
-            base.sync()?;
+            None => {
+                disk.remove(&self.path).map_err(PagesError::file(&self.path))?;
+                self.sync_name(library)?;
+            }
         }
         // It must not be there again after the next fold.
         disk.remove(&chapter.path).and_then(|()| disk.sync_dir(&self.history)).map_err(PagesError::file(&chapter.path))
+    }
+
+    /// Makes the base's name, or that there is none, durable.
+    pub fn sync_name(&self, library: &Library) -> Result<(), PagesError> {
+        let dir = self.path.parent().unwrap_or(&library.bases);
+        let there = library.disk.exists(dir).map_err(PagesError::file(dir))?;
+        if there { library.disk.sync_dir(dir).map_err(PagesError::file(dir)) } else { Ok(()) }
+    }
+
+    /// Puts right what an operation left that failed on the way. The caller holds `changing`.
+    pub fn put_right(&self, library: &Library) -> Result<(), PagesError> {
+        let (unsure, mut base, unfinished) = {
+            let state = self.state.read();
+            let last = state.chapters.last().filter(|chapter| chapter.from == state.place());
+            (state.unsure, state.base.clone(), last.cloned())
+        };
+        if unsure {
+            base.as_ref().map_or(Ok(()), Base::sync)?;
+            self.sync_name(library)?;
+            self.state.write().unsure = false;
+        }
+        if let Some(chapter) = unfinished {
+            self.undo_fold(library, &mut base, &chapter)?;
+            let mut state = self.state.write();
+            state.base = base;
+            state.chapters.pop();
+        }
+        Ok(())
     }
 
     /// A page as of the base's place. For who has all that a fold in progress may overwrite.

@@ -48,6 +48,8 @@ struct World {
     /// Operations that change something, so far; none succeeds from `cut_at` on.
     operations: u64,
     cut_at: Option<u64>,
+    /// This one operation fails.
+    fail_at: Option<u64>,
     boots: u64,
 }
 
@@ -122,6 +124,9 @@ impl World {
     fn step(&mut self) -> io::Result<()> {
         self.alive()?;
         self.operations += 1;
+        if self.fail_at == Some(self.operations) {
+            return Err(io::Error::other("it fails once"));
+        }
         Ok(())
     }
 
@@ -145,6 +150,19 @@ impl SimDisk {
         world.cut_at = Some(world.operations + operations);
     }
 
+    /// Lets one operation fail after so many more.
+    pub fn fail_after(&self, operations: u64) {
+        let mut world = self.0.lock();
+        world.fail_at = Some(world.operations + operations + 1);
+    }
+
+    /// Whether that operation has failed; if not, it will not.
+    pub fn has_failed(&self) -> bool {
+        let mut world = self.0.lock();
+        let (at, now) = (world.fail_at.take(), world.operations);
+        at.is_some_and(|at| at <= now)
+    }
+
     /// Whether the power has been cut; if not, it will not be.
     pub fn was_cut(&self) -> bool {
         let mut world = self.0.lock();
@@ -153,6 +171,11 @@ impl SimDisk {
             world.cut_at = None;
         }
         cut
+    }
+
+    /// Goes on after the process that was cut off has ended: what was written is there, durable or not.
+    pub fn revive(&self) {
+        self.0.lock().cut_at = None;
     }
 
     /// Comes up again with what happened to be on the platter.
@@ -272,11 +295,15 @@ impl SimFile {
     fn change(&self, write: Write) -> io::Result<()> {
         let mut world = self.disk.0.lock();
         assert_eq!(self.boot, world.boots, "a file of before the cut");
-        world.step()?;
-        let node = &mut world.nodes[self.node];
-        apply(&mut node.now, &write);
-        node.unsynced.push(write);
-        Ok(())
+        let result = world.step();
+        if result.is_ok() || world.alive().is_ok() {
+            // One that fails may have got half-way.
+            let parts = if result.is_ok() { vec![write] } else { torn(&write, &mut Dice(world.operations)) };
+            let node = &mut world.nodes[self.node];
+            parts.iter().for_each(|part| apply(&mut node.now, part));
+            node.unsynced.extend(parts);
+        }
+        result
     }
 }
 
@@ -303,11 +330,15 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut world = self.disk.0.lock();
-        world.step()?;
-        let node = &mut world.nodes[self.node];
-        node.unsynced.clear();
-        node.durable = node.now.clone();
-        Ok(())
+        let (result, operations) = (world.step(), world.operations);
+        let (node, mut dice) = (&mut world.nodes[self.node], Dice(operations));
+        for write in std::mem::take(&mut node.unsynced) {
+            // What a sync that fails did not bring to the disk is not brought by the next one either, though it is still read.
+            if result.is_ok() || dice.below(2) == 0 {
+                apply(&mut node.durable, &write);
+            }
+        }
+        result
     }
 }
 
