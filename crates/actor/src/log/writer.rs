@@ -6,7 +6,7 @@ use std::{io, sync::Arc};
 
 use super::{
     AppendError, LogError,
-    disk::{DiskFile, is_full},
+    disk::{DiskFile, fill, is_full},
     format::{HEADER, NAME, PRELUDE, Prelude, Spot, What, push_leaf, push_name, set_last},
     index::Entry,
     local::{Shared, segment_name},
@@ -19,6 +19,9 @@ use crate::record::{Receipt, Tier};
 
 /// Bytes of records that one leaf names at most, but for the batch that ends it.
 const LEAF_EVERY: u64 = 128 << 10;
+
+/// Bytes of a log's first segment, which is filled while somebody waits for it; the next one is made in the background.
+const FIRST_BYTES: u64 = 8 << 20;
 
 /// Why a batch was not written.
 enum Trouble {
@@ -50,8 +53,14 @@ impl Writer {
         let (number, file, size, end) = match last {
             Some(last) => last,
             None => {
-                let (number, size) = (newest + 1, shared.settings.segment_bytes);
-                let file = shared.new_segment(number, size).map_err(|e| LogError::File(shared.disk.path(&segment_name(number)), e))?;
+                let (number, size) = (newest + 1, shared.settings.segment_bytes.min(FIRST_BYTES));
+                let made = shared.new_segment(number, size).and_then(|file| {
+                    if shared.settings.fill {
+                        fill(&*file, 0, size).and_then(|()| file.sync())?;
+                    }
+                    Ok(file)
+                });
+                let file = made.map_err(|e| LogError::File(shared.disk.path(&segment_name(number)), e))?;
                 (number, file, size, PRELUDE as u64)
             }
         };
