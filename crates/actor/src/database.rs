@@ -17,7 +17,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -181,7 +181,7 @@ pub enum SqlError {
     /// It is refused before SQLite sees it: the number of bindings, a transaction, a limit.
     #[error("{0}")]
     Refused(String),
-    /// It took too long, or all of the turn did.
+    /// It took too long or too much memory, or all of the turn took too long.
     #[error("{0}")]
     TooLong(String),
     /// An answer would be larger than there is room for, in bytes.
@@ -209,6 +209,24 @@ struct Control {
     /// When the running statement has to stop, in ns after `start`.
     deadline: AtomicU64,
     start: Instant,
+    /// What SQLite may hold in this process before the running statement has to stop, in bytes.
+    memory: AtomicI64,
+}
+
+/// Memory that SQLite may take while one statement runs, in bytes. It knows only what the whole process holds, so a statement may also be stopped for
+/// what others take meanwhile: only one that attacks takes as much.
+const RUN_BYTES: i64 = 256 << 20;
+
+/// Instructions of SQLite between two looks at clock and memory.
+const LOOK: i32 = 200;
+
+/// Bytes that SQLite holds in this process.
+fn held() -> i64 {
+    // SAFETY: a function without arguments that reads a counter under SQLite's own mutex.
+    #[expect(unsafe_code, reason = "rusqlite has no safe name for it")]
+    unsafe {
+        rusqlite::ffi::sqlite3_memory_used()
+    }
 }
 
 impl Control {
@@ -220,8 +238,14 @@ impl Control {
         }
     }
 
-    fn late(&self) -> bool {
-        self.start.elapsed().as_nanos() as u64 > self.deadline.load(Ordering::Relaxed)
+    fn enough(&self) -> bool {
+        self.start.elapsed().as_nanos() as u64 > self.deadline.load(Ordering::Relaxed) || held() > self.memory.load(Ordering::Relaxed)
+    }
+
+    /// Lets what runs next take all the time and memory it wants: it is ours, and small.
+    fn unbounded(&self) {
+        self.deadline.store(u64::MAX, Ordering::Relaxed);
+        self.memory.store(i64::MAX, Ordering::Relaxed);
     }
 }
 
@@ -281,6 +305,7 @@ impl Database {
             seen: Mutex::default(),
             deadline: AtomicU64::new(u64::MAX),
             start: Instant::now(),
+            memory: AtomicI64::new(i64::MAX),
         });
         let temp = TempRoom::new(limits.temp_bytes);
         let live = connect(vfs, &backing, &control, &temp, limits)?;
@@ -454,7 +479,7 @@ impl Database {
         }
         if self.in_transaction {
             let _running = Running::with(&self.temp);
-            self.control.deadline.store(u64::MAX, Ordering::Relaxed);
+            self.control.unbounded();
             if let Err(e) = self.own("COMMIT", &[]) {
                 self.rollback();
                 return Err(e);
@@ -467,7 +492,7 @@ impl Database {
     /// Undoes the open transaction, closes all cursors, and makes a broken database usable again.
     pub(crate) fn rollback(&mut self) {
         let _running = Running::with(&self.temp);
-        self.control.deadline.store(u64::MAX, Ordering::Relaxed);
+        self.control.unbounded();
         self.live.close_all();
         if !self.live.autocommit()
             && let Err(e) = self.own("ROLLBACK", &[])
@@ -494,7 +519,7 @@ impl Database {
     /// Opens the file again, after its pages were changed behind SQLite's back. No transaction may be open.
     pub(crate) fn reopen(&mut self) -> Result<(), SqlError> {
         self.control.trusted.store(true, Ordering::Relaxed);
-        self.control.deadline.store(u64::MAX, Ordering::Relaxed);
+        self.control.unbounded();
         self.live = connect(&self.vfs, &self.backing, &self.control, &self.temp, &self.limits)?;
         self.in_transaction = false;
         Ok(())
@@ -532,6 +557,7 @@ impl Database {
         let now = Instant::now();
         let deadline = now.duration_since(self.control.start) + left.min(self.limits.statement_time);
         self.control.deadline.store(deadline.as_nanos() as u64, Ordering::Relaxed);
+        self.control.memory.store(held() + RUN_BYTES, Ordering::Relaxed);
         self.control.trusted.store(false, Ordering::Relaxed);
         // A statement may be compiled anew while it runs, and what is seen then counts from nothing.
         *self.control.seen.lock() = Seen::default();
@@ -546,7 +572,7 @@ impl Database {
         let e = match self.backing.failure.lock().take() {
             Some(why) => SqlError::Failed(format!("{e}: {why}")),
             None if matches!(&e, SqlError::Failed(text) if text.ends_with("SQLITE_INTERRUPT")) => {
-                SqlError::TooLong(format!("{e}: it took more than {} ms", self.limits.statement_time.as_millis()))
+                SqlError::TooLong(format!("{e}: it took more than {} ms, or {RUN_BYTES} bytes", self.limits.statement_time.as_millis()))
             }
             None => e,
         };
@@ -612,6 +638,6 @@ fn prepare(vfs: &Arc<Vfs>, name: &str, control: &Arc<Control>, limits: &Database
     let asked = Arc::clone(control);
     db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| asked.authorize(&context)))?;
     let clock = Arc::clone(control);
-    db.progress_handler(1_000, Some(move || clock.late()))?;
+    db.progress_handler(LOOK, Some(move || clock.enough()))?;
     Ok(db)
 }

@@ -34,7 +34,25 @@ const INSIDES: [&str; 10] = [
 /// Selects that one statement may contain, views counted where they are used: each may have an intermediate table with a cache of its own.
 const SELECTS: u32 = 256;
 
-const FUNCTIONS: [&str; 153] = [
+/// Functions that put all their arguments into one value, and look at its size only afterwards.
+const GATHERING: [&str; 14] = [
+    "concat",
+    "concat_ws",
+    "json_array",
+    "json_insert",
+    "json_object",
+    "json_replace",
+    "json_set",
+    "json_array_insert",
+    "jsonb_array",
+    "jsonb_insert",
+    "jsonb_object",
+    "jsonb_replace",
+    "jsonb_set",
+    "jsonb_array_insert",
+];
+
+const FUNCTIONS: [&str; 152] = [
     "->",
     "->>",
     "abs",
@@ -89,7 +107,6 @@ const FUNCTIONS: [&str; 153] = [
     "json_insert",
     "json_object",
     "json_patch",
-    "json_pretty",
     "json_quote",
     "json_remove",
     "json_replace",
@@ -247,6 +264,8 @@ pub(super) struct Seen {
     pub(super) sets: bool,
     /// Calls of functions.
     pub(super) functions: u32,
+    /// It calls a function that gathers its arguments.
+    pub(super) gathers: bool,
     /// Columns it reads.
     pub(super) reads: u32,
     /// Selects in it.
@@ -358,6 +377,7 @@ fn note(seen: &mut Seen, top: bool, table: &str, change: Change) -> bool {
 
 fn function(name: &str, seen: &mut Seen) -> bool {
     seen.functions += 1;
+    seen.gathers |= GATHERING.iter().any(|f| name.eq_ignore_ascii_case(f));
     let known = FUNCTIONS.iter().any(|f| name.eq_ignore_ascii_case(f));
     if !known && !name.eq_ignore_ascii_case("load_extension") {
         seen.refusal = Some(format!("not authorized to use function: {name}"));

@@ -9,6 +9,15 @@ use super::policy::Seen;
 /// Bytes that the values of one statement may take together, about.
 const TOGETHER: usize = 96 << 20;
 
+/// Bytes that one function may gather out of its arguments before it finds that they are too many.
+const GATHERED: usize = 256 << 20;
+
+/// What a byte can become when it is written as JSON.
+const ESCAPED: usize = 6;
+
+/// Arguments that a function may have.
+const ARGUMENTS: usize = 127;
+
 /// A value may always be as large as this, in bytes.
 const LEAST: usize = 16 << 10;
 
@@ -24,7 +33,10 @@ pub(super) fn value_bytes(most: usize, sql: &str, seen: &Seen, schema: usize) ->
     let concatenations = sql.as_bytes().windows(2).filter(|pair| pair == b"||").count();
     let repeated = (seen.reads as usize + seen.selects as usize).saturating_mul(schema);
     let places = (seen.functions as usize).saturating_add(concatenations).saturating_add(repeated).max(1);
-    let value = (TOGETHER / places).clamp(LEAST, most);
+    let arguments = if seen.gathers { sql.bytes().filter(|&b| b == b',').count() + 1 } else { 1 };
+    // Of a view nobody has counted the commas.
+    let arguments = if seen.gathers && schema > 0 { ARGUMENTS } else { arguments.min(ARGUMENTS) };
+    let value = (TOGETHER / places).min(GATHERED / (ESCAPED * arguments)).clamp(LEAST, most);
     (value, value.saturating_mul(places))
 }
 
@@ -36,6 +48,13 @@ mod tests {
     fn an_ordinary_statement_has_the_whole_size() {
         let seen = Seen { functions: 20, reads: 30, selects: 3, ..Seen::default() };
         assert_eq!(value_bytes(2_200_000, "select a || b", &seen, 0).0, 2_200_000);
+    }
+
+    #[test]
+    fn many_arguments_make_small_values() {
+        let seen = Seen { gathers: true, functions: 1, ..Seen::default() };
+        assert_eq!(value_bytes(2_200_000, "select json_object('a', a)", &seen, 0).0, 2_200_000);
+        assert!(value_bytes(2_200_000, &format!("select json_array({}x)", "x,".repeat(126)), &seen, 0).0 < 400_000);
     }
 
     #[test]

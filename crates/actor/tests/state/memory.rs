@@ -253,7 +253,7 @@ impl World {
         self.open_on(pages, last)
     }
 
-    pub fn open_on(&self, pages: Pages, last: Seq) -> Result<(Storage, Option<Result<Seq, StorageError>>), StorageError> {
+    pub fn open_on<P: PageStore>(&self, pages: P, last: Seq) -> Result<(Storage, Option<Result<Seq, StorageError>>), StorageError> {
         let clock = Arc::clone(&self.clock);
         let setup = Setup {
             actor: ActorId::new(ACTOR),
