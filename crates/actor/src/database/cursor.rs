@@ -203,8 +203,8 @@ impl Live {
                 s.keep(prepared);
                 return Err(SqlError::refused(format!("too many cursors are open (maximum {})", limits.cursors)));
             }
-            bind(&mut prepared, bindings)?;
             db.set_limit(Limit::SQLITE_LIMIT_LENGTH, prepared.facts.value_bytes).map_err(|e| failed(&e))?;
+            bind(&mut prepared, bindings)?;
             prepared.statement.reset_status(StatementStatus::FullscanStep);
             if prepared.facts.writes { s.run_to_the_end(db, prepared, limits) } else { s.run_first(prepared, limits) }
         })
@@ -259,8 +259,8 @@ impl Live {
                 Some((_, prepared)) => prepared,
                 None => ours(db.prepare(sql).map_err(|e| failed(&e))?, sql, limits),
             };
-            bind(&mut prepared, bindings)?;
             db.set_limit(Limit::SQLITE_LIMIT_LENGTH, prepared.facts.value_bytes).map_err(|e| failed(&e))?;
+            bind(&mut prepared, bindings)?;
             let (rows, more) = step(&mut prepared, usize::MAX, limits.kept_bytes)?;
             s.put_away(prepared);
             if more { Err(SqlError::TooLarge(limits.kept_bytes)) } else { Ok(rows) }
@@ -413,7 +413,8 @@ fn guest<'c>(db: &Connection, statement: Statement<'c>, sql: &str, seen: &Seen, 
         entries = entries.max(1 + touched_indexes(db, table, change)?);
     }
     let hazard = if seen.reads > 0 { schema_places(db)? } else { 0 };
-    let (value_bytes, holds) = weight::value_bytes(limits.value_bytes as usize, sql, seen, hazard);
+    let most = if seen.searches && searches(db, seen)? { limits.value_bytes.min(weight::SEARCH) } else { limits.value_bytes };
+    let (value_bytes, holds) = weight::value_bytes(most as usize, sql, seen, hazard);
     let facts = Facts {
         sql: sql.into(),
         columns: statement.column_names().map(str::to_owned).collect(),
@@ -472,6 +473,18 @@ fn touched_indexes(db: &Connection, table: &str, change: &Change) -> rusqlite::R
         count.query_row(rusqlite::params![table, without_rowid, columns], |row| row.get(0))
     }?;
     Ok(indexes.into())
+}
+
+/// Whether a statement may search a full-text table.
+fn searches(db: &Connection, seen: &Seen) -> rusqlite::Result<bool> {
+    let mut tables = db.prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%fts5%'")?;
+    let mut rows = tables.query([])?;
+    while let Some(row) = rows.next()? {
+        if row.get_ref(0)?.as_str().is_ok_and(|name| seen.may_search(name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Places that make values in the worst part of the schema that a statement can repeat.

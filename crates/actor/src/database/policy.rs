@@ -266,6 +266,10 @@ pub(super) struct Seen {
     pub(super) functions: u32,
     /// It calls a function that gathers its arguments.
     pub(super) gathers: bool,
+    /// Tables it reads, in lower case; none are noted any more once there are many.
+    pub(super) tables: Vec<String>,
+    /// It may give a full-text query to a table it reads.
+    pub(super) searches: bool,
     /// Columns it reads.
     pub(super) reads: u32,
     /// Selects in it.
@@ -283,7 +287,23 @@ pub(super) enum Change {
     Update(Vec<String>),
 }
 
+/// Tables that are noted of one statement.
+const TABLES: usize = 64;
+
 impl Seen {
+    fn read(&mut self, table: &str, column: &str) {
+        // `f = 'query'` is `f MATCH 'query'`: a full-text table has a column of its own name.
+        self.searches |= table.eq_ignore_ascii_case(column);
+        if self.tables.len() < TABLES && !self.tables.iter().any(|t| t.eq_ignore_ascii_case(table)) {
+            self.tables.push(table.to_ascii_lowercase());
+        }
+    }
+
+    /// Whether it may give a full-text query to a table of this name.
+    pub(super) fn may_search(&self, table: &str) -> bool {
+        self.searches && (self.tables.len() >= TABLES || self.tables.iter().any(|t| t.eq_ignore_ascii_case(table)))
+    }
+
     fn change(&mut self, table: &str, change: Change) {
         if let Change::Update(column) = &change
             && let Some((_, Change::Update(columns))) = self.changes.iter_mut().find(|(t, c)| t == table && matches!(c, Change::Update(_)))
@@ -323,13 +343,15 @@ fn main(asked: &AuthContext<'_>, writes: bool, seen: &mut Seen) -> bool {
     match asked.action {
         A::Select | A::Recursive => {
             seen.selects += 1;
+            seen.searches = true;
             if seen.selects > SELECTS {
                 seen.refusal = Some(format!("too many selects in one statement (maximum {SELECTS})"));
             }
             seen.selects <= SELECTS
         }
-        A::Read { table_name, .. } => {
+        A::Read { table_name, column_name } => {
             seen.reads += 1;
+            seen.read(table_name, column_name);
             visible(table_name) && !INSIDES.iter().any(|inside| table_name.eq_ignore_ascii_case(inside))
         }
         A::Insert { table_name } => note(seen, top, table_name, Change::Insert) && writes,
@@ -377,6 +399,7 @@ fn note(seen: &mut Seen, top: bool, table: &str, change: Change) -> bool {
 
 fn function(name: &str, seen: &mut Seen) -> bool {
     seen.functions += 1;
+    seen.searches |= name.eq_ignore_ascii_case("match");
     seen.gathers |= GATHERING.iter().any(|f| name.eq_ignore_ascii_case(f));
     let known = FUNCTIONS.iter().any(|f| name.eq_ignore_ascii_case(f));
     if !known && !name.eq_ignore_ascii_case("load_extension") {

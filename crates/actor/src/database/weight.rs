@@ -6,6 +6,9 @@
 
 use super::policy::Seen;
 
+/// The largest value in bytes where a full-text table is searched: FTS5 takes time as the square of the number of words in a query, at once.
+pub(super) const SEARCH: u32 = 128 << 10;
+
 /// Bytes that the values of one statement may take together, about.
 const TOGETHER: usize = 96 << 20;
 

@@ -347,6 +347,112 @@ fn statements_have_a_size_and_a_depth() {
     assert!(refused(&mut s, &format!("SELECT 1 WHERE 1 IN ({})", vec!["(SELECT 1)"; 300].join(", "))).contains("too many selects"));
 }
 
+/// Whatever nests in the schema or in a statement is compiled by recursion, on the stack of the thread that serves the actor.
+fn on_a_small_stack(attack: impl FnOnce(&mut skep_actor::Storage) + Send + 'static) {
+    let run = move || {
+        let mut s = World::with(DatabaseLimits { statement_time: Duration::from_secs(1), ..DatabaseLimits::default() }).open();
+        attack(&mut s);
+        assert_eq!(int(&mut s, "SELECT 1"), 1);
+    };
+    std::thread::Builder::new().stack_size(1 << 20).spawn(run).expect("a thread").join().expect("no panic");
+}
+
+#[test]
+fn deep_views_end_in_an_error() {
+    on_a_small_stack(|s| {
+        s.sql("CREATE VIEW v0 AS SELECT 1 AS a", &[]).expect("made");
+        for i in 1..1500 {
+            if s.sql(&format!("CREATE VIEW v{i} AS SELECT a FROM v{}", i - 1), &[]).is_err()
+                || s.sql(&format!("SELECT * FROM v{i}"), &[]).is_err()
+            {
+                break;
+            }
+        }
+        let _ = s.sql("SELECT * FROM v1499", &[]);
+    });
+}
+
+#[test]
+fn long_chains_of_common_tables_end_in_an_error() {
+    on_a_small_stack(|s| {
+        for n in [50, 200, 800, 2_500] {
+            let chain = (1..n).map(|i| format!("a{i} AS (SELECT x FROM a{})", i - 1)).collect::<Vec<_>>().join(", ");
+            let _ = s.sql(&format!("WITH a0 (x) AS (SELECT 1), {chain} SELECT * FROM a{}", n - 1), &[]);
+            let nested = format!("{}SELECT 1{}", "SELECT * FROM (".repeat(n), ")".repeat(n));
+            let _ = s.sql(&nested, &[]);
+            let deep = format!("SELECT {}1{}", "(SELECT ".repeat(n), ")".repeat(n));
+            let _ = s.sql(&deep, &[]);
+        }
+    });
+}
+
+#[test]
+fn long_cascades_end_in_an_error() {
+    on_a_small_stack(|s| {
+        s.sql("CREATE TABLE t0 (a INTEGER PRIMARY KEY, b REFERENCES t0 (a) ON DELETE CASCADE)", &[]).expect("made");
+        for i in 1..1000 {
+            let made = s.sql(&format!("CREATE TABLE t{i} (a INTEGER PRIMARY KEY, b REFERENCES t{} (a) ON DELETE CASCADE)", i - 1), &[]);
+            if made.is_err() {
+                break;
+            }
+        }
+        let _ = s.sql("INSERT INTO t0 VALUES (1, NULL); DELETE FROM t0", &[]);
+        for i in 0..200 {
+            let _ = s.sql(&format!("CREATE TRIGGER r{i} AFTER DELETE ON t{i} BEGIN DELETE FROM t{}; END", i + 1), &[]);
+        }
+        let _ = s.sql("DELETE FROM t0 WHERE a = 1", &[]);
+        let _ = s.sql("DROP TABLE t0", &[]);
+    });
+}
+
+#[test]
+fn deep_json_and_deep_searches_end_in_an_error() {
+    on_a_small_stack(|s| {
+        for n in [900, 100_000] {
+            let _ = s.sql(
+                &format!("SELECT json(?), json_extract(?1, '${}')", "[0]".repeat(n.min(20_000))),
+                &[Value::Text("[".repeat(n) + &"]".repeat(n))],
+            );
+        }
+        s.sql("CREATE VIRTUAL TABLE f USING fts5(a); INSERT INTO f VALUES ('x')", &[]).expect("made");
+        for n in [200, 20_000] {
+            let _ = s.sql("SELECT * FROM f WHERE f MATCH ?", &[Value::Text("(".repeat(n) + "x" + &")".repeat(n))]);
+            let _ = s.sql("SELECT * FROM f WHERE f MATCH ?", &[Value::Text(vec!["x"; n].join(" OR "))]);
+            let _ = s.sql("SELECT * FROM f WHERE f MATCH ?", &[Value::Text("x NOT (".repeat(n) + "x" + &")".repeat(n))]);
+        }
+    });
+}
+
+#[test]
+fn long_searches_are_refused_and_large_documents_are_not() {
+    let mut s = World::new().open();
+    s.sql("CREATE VIRTUAL TABLE f USING fts5(a); CREATE TABLE q (q); INSERT INTO f VALUES ('x')", &[]).unwrap();
+    let long = Value::Text(vec!["x"; 400_000].join(" OR "));
+    s.sql("INSERT INTO q VALUES (?)", std::slice::from_ref(&long)).unwrap();
+    let began = Instant::now();
+    for sql in [
+        "SELECT rowid FROM f WHERE f MATCH ?",
+        "SELECT rowid FROM f WHERE f = ?",
+        "SELECT rowid FROM f WHERE a MATCH ?",
+        "SELECT rowid FROM f(?)",
+        "SELECT rowid FROM \"f\" /* */ (?)",
+        "DELETE FROM f WHERE f MATCH ?",
+        "DELETE FROM f WHERE rowid IN (SELECT rowid FROM f(?))",
+        "UPDATE f SET a = 1 WHERE f = ?",
+        "INSERT INTO q SELECT rowid FROM f(?)",
+    ] {
+        assert!(s.sql(sql, std::slice::from_ref(&long)).unwrap_err().to_string().contains("too big"), "{sql}");
+    }
+    for sql in ["SELECT f.rowid FROM q, f WHERE f MATCH q.q", "SELECT f.rowid FROM q, f(q.q)", "SELECT rowid FROM f((SELECT q FROM q))"] {
+        assert!(refused(&mut s, sql).contains("too big"), "{sql}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let document = Value::Text(vec!["word"; 300_000].join(" "));
+    s.sql("INSERT INTO f (rowid, a) VALUES (7, ?)", &[document]).unwrap();
+    assert_eq!(int(&mut s, "SELECT rowid FROM f WHERE f MATCH 'word'"), 7);
+    s.sql("DELETE FROM f WHERE rowid = 7", &[]).unwrap();
+}
+
 #[test]
 fn triggers_end() {
     let mut s = World::new().open();
