@@ -501,11 +501,13 @@ impl Task {
             return Err(self.why(payer, Stop::Cpu));
         }
         let image = self.image.clone();
-        let cpu = self.actor.is_some().then(|| instance.cpu());
-        let turn = instance.turn(&image, event, allowance, now_ms());
-        let ended = match (&mut self.actor, cpu) {
-            (Some(acting), Some(cpu)) => Box::pin(acting.run(turn, &cpu)).await,
-            _ => turn.await,
+        let ended = match &mut self.actor {
+            None => instance.turn(&image, event, allowance, now_ms()).await,
+            Some(acting) => {
+                let cpu = instance.cpu();
+                // In a box: the task of an isolate that is no actor does not grow by it.
+                Box::pin(acting.run(instance.turn(&image, event, allowance, now_ms()), &cpu)).await
+            }
         };
         match ended {
             Ok((mut instance, timer_ms)) => {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use skep_isolate::wire::{Wire, WireOut};
 use skep_isolate::{
-    Actor, ActorClass, Binding, BoxFuture, CallError, Durable, Entry, Exception, HibernateError, Isolate, JavaScriptOnly, Limits, Loader,
-    Namespace, Outcome, Request, Response, RpcMessage, Snapshot, Socket, SocketMessage, Tails, Target, Worker,
+    Actor, ActorClass, Binding, BoxFuture, CallError, Code, Durable, Entry, Exception, HibernateError, Isolate, JavaScriptOnly, Limits,
+    Loader, Module, ModuleKind, Namespace, Outcome, Request, Response, RpcMessage, Snapshot, Socket, SocketMessage, Tails, Target, Worker,
 };
 use tokio::sync::oneshot;
 
@@ -739,6 +739,22 @@ mod sleep {
         state.log(Log::Durable);
         let fork = Isolate::wake_actor(image(), worker, snapshot, actor(&state)).unwrap();
         assert_eq!(ask(&fork, "write").await.unwrap(), "2");
+    }
+
+    /// What lives in WebAssembly cannot be written down: the actor ends, says so, and its database is what lasts.
+    #[tokio::test]
+    async fn an_actor_with_webassembly_ends_without_its_heap() {
+        // (module (memory (export "m") 2))
+        let wasm: &[u8] = &[0, 97, 115, 109, 1, 0, 0, 0, 5, 3, 1, 0, 2, 7, 5, 1, 1, b'm', 2, 0];
+        let mut code = Code::single(format!("import m from './m.wasm'; new WebAssembly.Instance(m); {}", class("")));
+        code.modules.insert("m.wasm".into(), Module { kind: ModuleKind::Wasm, content: wasm.into(), source_map: None });
+        let (isolate, state) = start(Worker { code: Arc::new(code), ..of("") });
+        assert_eq!(ask(&isolate, "write").await.unwrap(), "1");
+        let slept = patiently(isolate.hibernate()).await;
+        assert!(matches!(&slept, Err(HibernateError::Heapless(why)) if why.contains("WebAssembly")), "{slept:?}");
+        patiently(isolate.when_gone()).await;
+        assert_eq!((isolate.has_ended(), state.kept_and_undone()), (true, (1, 0)));
+        assert_serves(image()).await;
     }
 
     /// A heap that was written down in a block wakes in that block.
