@@ -3,12 +3,13 @@
  * callback when it is first called and does not run yet.
  */
 import { host } from "../host";
+import { describe } from "../report";
 import { DurableObjectClass, facetStub } from "../rpc";
+import { state } from "../state";
 import { defineInterface } from "../webidl";
 import { callback, text } from "./arguments";
 import { encodeId } from "./id";
 import { classOf } from "./namespace";
-import { describe } from "../report";
 
 const FACETS = "DurableObjectFacets";
 const RAW = Symbol();
@@ -40,7 +41,7 @@ async function start(name: string, startup: () => unknown): Promise<number> {
   if (typeof given !== "object" || given === null) throw new TypeError("Callback returned incorrect type; expected 'Promise'");
   const { class: C, id } = given as StartupOptions;
   const channel = channelOfClass(C);
-  return host.call("actor.facet", name, channel, id === undefined ? null : encodeId(id)) as number;
+  return host.call("actor.facet", name, channel, encodeId(id === undefined ? state.actor!.id : id)) as number;
 }
 
 export class DurableObjectFacets {

@@ -51,19 +51,20 @@ export function actorId(id: string, name: string | undefined): DurableObjectId {
 }
 
 /**
- * What a facet is given as its own id, as one text: 64 digits, alone or with a name behind a space; or any other text, behind `=`. The host only
- * keeps it.
+ * What a facet is given as its own id, as one text: 64 digits, behind `-` or followed by a space and a name; or any other text, behind `=`. The host
+ * only keeps it.
  */
 export function encodeId(id: unknown): string {
   const known = digitsOf(id);
   if (known === undefined) return `=${id as string}`;
   const { name } = id as DurableObjectId;
-  return name === undefined ? known : `${known} ${name}`;
+  return name === undefined ? `-${known}` : `${known} ${name}`;
 }
 
 /** Digits and name of an id as the host says it; undefined for a facet's text. */
 function decoded(id: string, name: string | undefined): [digits: string, name: string | undefined] | undefined {
   if (id.startsWith("=")) return undefined;
+  if (id.startsWith("-")) return [id.slice(1), undefined];
   return id.length > 64 ? [id.slice(0, 64), id.slice(65)] : [id, name];
 }
 

@@ -82,7 +82,7 @@ export class DurableObjectState {
   }
 
   /** Writes heap and database down together; settles with the proof of it. */
-  async checkpoint(): Promise<Receipt> {
+  async checkpoint(): Promise<Receipt | undefined> {
     return this.#raw, receipt((await host.start("actor.checkpoint")) as [number, number, string]);
   }
 

@@ -23,7 +23,10 @@ export interface Receipt {
   tier: string;
 }
 
-export function receipt([epoch, sequence, tier]: [number, number, string]): Receipt {
+/** Undefined: there is nothing to prove yet. */
+export function receipt(answer: [number, number, string] | null): Receipt | undefined {
+  if (answer === null) return undefined;
+  const [epoch, sequence, tier] = answer;
   return { epoch, sequence, tier };
 }
 
@@ -45,18 +48,42 @@ function keysOf(value: unknown[]): string[] {
   return [...new Set(value.map((key) => `${key as string}`))].sort(before);
 }
 
+/** Keys, or keys and values, that go to the host at once. */
+const AT_ONCE = 8192;
+
+function pieces<T>(list: T[]): T[][] {
+  const all: T[][] = [];
+  for (let i = 0; i < list.length; i += AT_ONCE) all.push(list.slice(i, i + AT_ONCE));
+  return all;
+}
+
+/** All of it or nothing, however many pieces it takes. */
+function putAll(entries: (string | Uint8Array)[]): void {
+  if (entries.length <= AT_ONCE) return void (entries.length > 0 && host.call("actor.kv.put", entries));
+  const transaction = begin();
+  try {
+    for (const piece of pieces(entries)) host.call("actor.kv.put", piece);
+  } catch (e) {
+    end(transaction, "rollback");
+    throw e;
+  }
+  end(transaction, "commit");
+}
+
 function getFrom(on: string, args: ArrayLike<unknown>): unknown {
   if (args.length === 0) throw wrongArgument("get", on, 1, "string or Array");
   options(args[1], 2, "get", on, "GetOptions");
   const wanted = args[0];
   if (!isArray(wanted)) return restored((host.call("actor.kv.get", [`${wanted as string}`]) as (Uint8Array | null)[])[0]!);
   const keys = keysOf(wanted);
-  const values = host.call("actor.kv.get", keys) as (Uint8Array | null)[];
   const found = new Map<string, unknown>();
-  keys.forEach((key, i) => {
-    const bytes = values[i]!;
-    if (bytes !== null) found.set(key, restored(bytes));
-  });
+  for (const piece of pieces(keys)) {
+    const values = host.call("actor.kv.get", piece) as (Uint8Array | null)[];
+    piece.forEach((key, i) => {
+      const bytes = values[i]!;
+      if (bytes !== null) found.set(key, restored(bytes));
+    });
+  }
   return found;
 }
 
@@ -82,8 +109,7 @@ function putInto(on: string, args: ArrayLike<unknown>): void {
       const value = (first as Record<string, unknown>)[key];
       if (value !== undefined) entries.push(key, stored(value));
     }
-    if (entries.length > 0) host.call("actor.kv.put", entries);
-    return;
+    return putAll(entries);
   }
   if (second === undefined) throw new TypeError("put() called with undefined value.");
   options(args[2], 3, "put", on, "PutOptions");
@@ -95,8 +121,9 @@ function deleteFrom(on: string, args: ArrayLike<unknown>): number | boolean {
   options(args[1], 2, "delete", on, "PutOptions");
   const wanted = args[0];
   if (!isArray(wanted)) return (host.call("actor.kv.delete", [`${wanted as string}`]) as number) > 0;
-  const keys = keysOf(wanted);
-  return keys.length === 0 ? 0 : (host.call("actor.kv.delete", keys) as number);
+  let deleted = 0;
+  for (const piece of pieces(keysOf(wanted))) deleted += host.call("actor.kv.delete", piece) as number;
+  return deleted;
 }
 
 function setAlarmAt(on: string, args: ArrayLike<unknown>): void {
@@ -207,8 +234,8 @@ export class DurableObjectStorage {
   async deleteAlarm(_options: unknown = undefined): Promise<void> { this.#raw, deleteAlarm(); }
 
   /** Settles when everything so far is durable, with the proof of it. */
-  async sync(): Promise<Receipt> {
-    return this.#raw, receipt((await host.start("actor.sync")) as [number, number, string]);
+  async sync(): Promise<Receipt | undefined> {
+    return this.#raw, receipt((await host.start("actor.sync")) as [number, number, string] | null);
   }
 
   transactionSync<T>(f: () => T): T {
