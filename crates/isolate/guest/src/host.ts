@@ -65,11 +65,21 @@ const natives: Record<string, ErrorConstructor> = Object.assign(Object.create(nu
   "": Error, Error, TypeError, RangeError, SyntaxError, ReferenceError, URIError, EvalError,
 });
 const RESET = "reset:";
+// Names of DOMExceptions that have no code of old.
+const modern = ["EncodingError", "NotReadableError", "UnknownError", "ConstraintError", "DataError", "OperationError", "NotAllowedError", "HibernationError"];
+
+/** An error as a script would have thrown it: of a native class, a DOMException, or an Error that calls itself otherwise. */
+function errorNamed(name: string, message: string): Error {
+  const Native = natives[name];
+  if (Native !== undefined) return new Native(message);
+  const exception = new DOMException(message, name);
+  if (exception.code !== 0 || modern.includes(name)) return exception;
+  return Object.defineProperty(new Error(message), "name", { value: name, writable: true, enumerable: false, configurable: true });
+}
 
 /** The error of a call to an actor that was ended or never began. */
 function resetError(name: string, message: string): Error {
-  const Native = natives[name];
-  return Object.assign(Native === undefined ? new DOMException(message, name) : new Native(message), { durableObjectReset: true });
+  return Object.assign(errorNamed(name, message), { durableObjectReset: true });
 }
 
 function thrown(value: Wire): unknown {

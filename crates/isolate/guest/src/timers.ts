@@ -57,10 +57,9 @@ export class Timeout {
   [Symbol.toPrimitive](): number { return this.#id; }
   [Symbol.dispose](): void { Timeout.#remove(this); }
 
-  #arm(): void {
+  #arm(timers: Timeout[] = (state.heap ??= [])): void {
     this.#at = host.now() + this.#delay;
     this.#order = ++state.lastTimer;
-    const timers = (state.heap ??= []);
     timers.push(this);
     Timeout.#up(timers, timers.length - 1);
     arm();
@@ -170,13 +169,16 @@ export class Timeout {
       const timer = state.heap?.[0];
       if (timer === undefined || timer.#at > host.now()) return;
       const repeat = timer.#repeat;
+      const blocks = state.actor?.blocks;
       Timeout.#remove(timer);
       timer.#repeat = repeat;
       state.running = timer;
       timer.#run();
       state.running = undefined;
       // Its own callback may have cleared it, or refreshed it back into the heap.
-      if (timer.#repeat && timer.#index < 0) timer.#arm();
+      if (!timer.#repeat || timer.#index >= 0) return;
+      // One whose callback shut the gate was set before that.
+      timer.#arm(blocks === 0 && state.actor!.blocks > 0 ? (state.heldTimers ??= []) : undefined);
     };
   }
 }
