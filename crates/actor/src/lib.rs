@@ -8,13 +8,20 @@
 
 #![warn(missing_docs)]
 
+mod actor;
 pub mod database;
+mod directory;
 mod guest;
 pub mod log;
 pub mod pages;
 mod record;
 pub mod storage;
 
+pub use actor::{
+    Active, ActorError, Actors, AlarmConfig, As, Clock, Config, DatabaseConfig, Doctor, Export, ForkOptions, Metrics, OpenError, Place,
+    Shown, Standing, SystemClock, facet_id,
+};
+pub use directory::{Directory, DirectoryError, Entry, Filter, Told, What};
 pub use guest::{Alarm, BoxFuture, Guest, GuestError, Guests, Heap, Start};
 pub use record::{Epoch, Receipt, Record, RecordKind, Seq, Tier};
 pub use storage::Storage;

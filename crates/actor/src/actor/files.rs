@@ -1,0 +1,400 @@
+//! What the runtime does with an actor's pages and storage: open them as the next owner, and work on the past.
+//!
+//! Everything here may read and write this machine's disk; who calls it is on a thread where that holds up nobody. It decides the one thing that is
+//! between the log and a guest: whether a heap may wake.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
+use skep_id::ActorId;
+
+use super::{ActorError, Clock, Config, ForkOptions, OpenError, Place};
+use crate::{
+    Epoch, Heap, Record, RecordKind, Seq, Storage,
+    database::{Access, Database, DatabaseLimits, PageError, PageFile, Rows, Value, Vfs},
+    guest::Alarm,
+    log::{DurableLog, Head},
+    pages::{CommitMeta, Finding, Fork, Library, PAGE, Pages, PagesError, View, decode_commit},
+    storage::{History, PageStore, Pending, Setup, StorageError, decode_checkpoint},
+};
+
+/// Times that a heap may be woken without anything written after it. A heap that takes its guest down each time is then given up; one that merely
+/// was awake when the node went down gets its chance.
+const HEAP_WAKES: usize = 2;
+
+/// Rows that one answer about the past may have.
+const QUERY_ROWS: usize = 100_000;
+
+/// What a fence says besides the epoch: enough to find an actor again when the directory is lost.
+#[derive(Debug, Serialize, Deserialize)]
+struct Owned {
+    namespace: String,
+    name: Option<String>,
+    parent: Option<ActorId>,
+}
+
+/// Where a database was brought back to at its start, or why not; `None`: nobody had asked.
+pub(crate) type Restored = Option<Result<Seq, StorageError>>;
+
+/// An actor's files, opened by its next owner.
+pub(crate) struct Opened {
+    pub(crate) storage: Storage,
+    /// Memory that its newest pages take, in bytes.
+    pub(crate) overlay: Arc<AtomicUsize>,
+    pub(crate) epoch: Epoch,
+    /// Its fence, on its way.
+    pub(crate) fence: Pending,
+    /// The heap to wake, or why there is none.
+    pub(crate) heap: Result<Heap, String>,
+    /// It was never met before.
+    pub(crate) fresh: bool,
+    /// The place of its last checkpoint; 0 if there is none.
+    pub(crate) checkpoint: Seq,
+    /// Its database was brought back to that place, as it had asked for; or why not.
+    pub(crate) restored: Restored,
+}
+
+/// Told of every commit's wake-up, before its record is appended.
+pub(crate) type OnWake = Box<dyn Fn(Option<u64>) + Send + Sync>;
+
+/// An actor's pages, as its storage sees them; and what the runtime wants to know of them.
+struct Watched {
+    pages: Pages,
+    on_wake: OnWake,
+    overlay: Arc<AtomicUsize>,
+}
+
+impl PageFile for Watched {
+    fn count(&self) -> u32 {
+        self.pages.count()
+    }
+
+    fn read(&self, page: u32, into: &mut [u8; PAGE]) -> Result<(), PageError> {
+        Ok(self.pages.read(page, into)?)
+    }
+
+    fn write(&mut self, page: u32, content: &[u8; PAGE]) -> Result<(), PageError> {
+        self.pages.write(page, content);
+        Ok(())
+    }
+
+    fn truncate(&mut self, count: u32) -> Result<(), PageError> {
+        self.pages.truncate(count);
+        Ok(())
+    }
+
+    fn changed(&self) -> bool {
+        self.pages.changed()
+    }
+
+    fn discard(&mut self) {
+        self.pages.discard();
+    }
+}
+
+impl PageStore for Watched {
+    fn commit(&mut self, at: Seq, wake_ms: Option<u64>) -> Bytes {
+        let body = self.pages.commit(at, &CommitMeta { wake_ms });
+        self.overlay.store(self.pages.overlay_bytes(), Ordering::Relaxed);
+        (self.on_wake)(wake_ms);
+        body
+    }
+}
+
+/// A database as it was.
+struct Then(View);
+
+impl PageFile for Then {
+    fn count(&self) -> u32 {
+        self.0.count()
+    }
+
+    fn read(&self, page: u32, into: &mut [u8; PAGE]) -> Result<(), PageError> {
+        Ok(self.0.read(page, into)?)
+    }
+
+    fn write(&mut self, _page: u32, _content: &[u8; PAGE]) -> Result<(), PageError> {
+        Err("the past cannot be written".into())
+    }
+
+    fn truncate(&mut self, _count: u32) -> Result<(), PageError> {
+        Err("the past cannot be written".into())
+    }
+
+    fn changed(&self) -> bool {
+        false
+    }
+
+    fn discard(&mut self) {}
+}
+
+/// The past of all actors, as a storage sees it.
+struct Past(Arc<Library>);
+
+impl History for Past {
+    fn place_at(&self, actor: ActorId, time_ms: u64) -> Result<Seq, StorageError> {
+        self.0.place_at(actor, time_ms).map_err(|error| StorageError::Past(error.to_string()))
+    }
+
+    fn view(&self, actor: ActorId, at: Seq) -> Result<Box<dyn PageFile>, StorageError> {
+        let view = self.0.view(actor, at).map_err(|error| StorageError::Past(error.to_string()))?;
+        Ok(Box::new(Then(view)))
+    }
+}
+
+/// A change of an actor's past that is on its way.
+pub(crate) struct Changed {
+    pub(crate) ticket: Pending,
+    pub(crate) wake_ms: Option<u64>,
+    /// Whether its heap came along.
+    pub(crate) heap: bool,
+    /// Pages stay open until what was done with them is durable.
+    _storage: Storage,
+}
+
+/// The files of all actors.
+pub(crate) struct Files {
+    library: Arc<Library>,
+    log: Arc<dyn DurableLog>,
+    clock: Arc<dyn Clock>,
+    vfs: Arc<Vfs>,
+    limits: DatabaseLimits,
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Files").field("library", &self.library).finish_non_exhaustive()
+    }
+}
+
+impl Files {
+    pub(crate) fn open(config: &Config, log: Arc<dyn DurableLog>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let library = Library::open(&config.dir, log.clone())?;
+        Ok(Self { library, log, clock, vfs: Vfs::register()?, limits: config.database.limits() })
+    }
+
+    fn storage(
+        &self,
+        actor: ActorId,
+        epoch: Epoch,
+        last: Seq,
+        pages: Pages,
+        on_wake: OnWake,
+    ) -> Result<(Storage, Arc<AtomicUsize>, Restored), ActorError> {
+        let clock = self.clock.clone();
+        let setup = Setup {
+            actor,
+            epoch,
+            last,
+            log: self.log.clone(),
+            history: Arc::new(Past(self.library.clone())),
+            vfs: self.vfs.clone(),
+            limits: self.limits.clone(),
+            clock: Arc::new(move || clock.now_ms()),
+        };
+        let overlay = Arc::new(AtomicUsize::new(pages.overlay_bytes()));
+        let (storage, restored) = Storage::open(setup, Watched { pages, on_wake, overlay: overlay.clone() })?;
+        Ok((storage, overlay, restored))
+    }
+
+    /// Takes an actor over: a fence, its storage, and the heap if it may wake under `code`.
+    pub(crate) fn take(&self, id: ActorId, place: &Place, code: &str, on_wake: OnWake) -> Result<Opened, ActorError> {
+        let head = self.log.head(id);
+        let (pages, fresh) = match self.library.pages(id)? {
+            Some(pages) => (pages, false),
+            None => (self.library.create(id)?, true),
+        };
+        let written = if fresh { None } else { self.library.checkpoint(id, head.seq)? };
+        let checkpoint = written.as_ref().map_or(Seq(0), |record| record.seq);
+        let heap = match &written {
+            None => Err("it was never written down".to_owned()),
+            Some(record) => self.may_wake(record, head, code)?,
+        };
+        let (epoch, fence) = self.fence(id, place, head);
+        let (storage, overlay, restored) = self.storage(id, epoch, head.seq.next(), pages, on_wake)?;
+        let heap = if restored.is_some() { Err("its database was brought back to an earlier place".to_owned()) } else { heap };
+        Ok(Opened { storage, overlay, epoch, fence, heap, fresh, checkpoint, restored })
+    }
+
+    /// Appends the fence of the next epoch. Nobody waits for it: what is appended after it is durable only if it is.
+    fn fence(&self, actor: ActorId, place: &Place, head: Head) -> (Epoch, Pending) {
+        let owned = Owned { namespace: place.namespace.to_string(), name: place.name.as_deref().map(str::to_owned), parent: place.parent };
+        let body = Bytes::from(serde_json::to_vec(&owned).unwrap_or_default());
+        let epoch = Epoch(head.epoch.0 + 1);
+        let record = Record { actor, epoch, seq: head.seq.next(), time_ms: self.clock.now_ms(), kind: RecordKind::Fence, body };
+        (epoch, self.log.append(record).shared())
+    }
+
+    /// The heap of a checkpoint, if nothing was written after it and its code is in force; or why not.
+    fn may_wake(&self, record: &Record, head: Head, code: &str) -> Result<Result<Heap, String>, ActorError> {
+        // Most often it is the last record there is, and then there is nothing to read.
+        let after =
+            if record.seq == head.seq { Vec::new() } else { self.log.read(record.actor, record.seq, head.seq).map_err(PagesError::Log)? };
+        if after.iter().any(|record| record.kind != RecordKind::Fence) {
+            return Ok(Err("it wrote after it was written down".to_owned()));
+        }
+        if after.len() >= HEAP_WAKES {
+            return Ok(Err("its heap was woken before and did not last".to_owned()));
+        }
+        Ok(match decode_checkpoint(&record.body) {
+            Some(heap) if heap.code == code => Ok(heap),
+            Some(_) => Err("its code or image was replaced".to_owned()),
+            None => Err("its heap is of a form that is not known".to_owned()),
+        })
+    }
+
+    /// Brings a database back to what it was at `to`, as a change of a new epoch; the heap of that place with it if asked for.
+    pub(crate) fn rewind(&self, id: ActorId, place: &Place, to: Seq, heap: bool) -> Result<Changed, ActorError> {
+        let written = if heap { self.checkpoint_at(id, to)? } else { None };
+        let view = self.library.view(id, to)?;
+        let mut opened = self.take(id, place, "", Box::new(|_| ()))?;
+        let committed = opened.storage.rewind(&Then(view))?;
+        let restored = written.as_ref().map(|heap| opened.storage.append_checkpoint(heap)).transpose()?;
+        let timer_ms = written.as_ref().and_then(|heap| heap.timer_ms);
+        let wake_ms = [opened.storage.wake()?, timer_ms].into_iter().flatten().min();
+        // A way back that changes nothing is done when the fence is there.
+        let ticket = restored.or(committed).unwrap_or(opened.fence);
+        Ok(Changed { ticket, wake_ms, heap: written.is_some(), _storage: opened.storage })
+    }
+
+    /// Makes `child` a copy of `parent` as of `at`.
+    pub(crate) fn fork(
+        &self,
+        parent: ActorId,
+        at: Seq,
+        child: ActorId,
+        place: &Place,
+        options: &ForkOptions,
+    ) -> Result<Changed, ActorError> {
+        let written = if options.heap { self.checkpoint_at(parent, at)? } else { None };
+        if options.heap && written.is_none() {
+            return Err(ActorError::Nowhere(format!("no checkpoint of {parent} lies at place {at}, so there is no heap to take along")));
+        }
+        let view = self.library.view(parent, at)?;
+        let head = self.log.head(child);
+        let pages = self.library.fork(&view, child)?;
+        let (epoch, _) = self.fence(child, place, head);
+        let seq = Seq(head.seq.0 + 2);
+        let body = Fork::of(&view, 0).encode();
+        let began =
+            self.log.append(Record { actor: child, epoch, seq, time_ms: self.clock.now_ms(), kind: RecordKind::Fork, body }).shared();
+        let (mut storage, _, _) = self.storage(child, epoch, seq, pages, Box::new(|_| ()))?;
+        if !options.alarms {
+            for alarm in storage.due(u64::MAX)? {
+                storage.delete_alarm(&alarm.name)?;
+            }
+        }
+        let mut ticket = storage.end_turn()?;
+        let mut wake_ms = storage.wake()?;
+        if let Some(heap) = &written {
+            let heap = if options.alarms { heap.clone() } else { Heap { timer_ms: None, ..heap.clone() } };
+            wake_ms = [wake_ms, heap.timer_ms].into_iter().flatten().min();
+            ticket = Some(storage.append_checkpoint(&heap)?);
+        }
+        Ok(Changed { ticket: ticket.unwrap_or(began), wake_ms, heap: written.is_some(), _storage: storage })
+    }
+
+    /// The heap that was written down at exactly that place.
+    fn checkpoint_at(&self, id: ActorId, at: Seq) -> Result<Option<Heap>, ActorError> {
+        let record = self.library.checkpoint(id, at)?.filter(|record| record.seq == at);
+        Ok(record.and_then(|record| decode_checkpoint(&record.body)))
+    }
+
+    pub(crate) fn view(&self, id: ActorId, at: Seq) -> Result<View, ActorError> {
+        Ok(self.library.view(id, at)?)
+    }
+
+    pub(crate) fn place_at(&self, id: ActorId, time_ms: u64) -> Result<Seq, ActorError> {
+        Ok(self.library.place_at(id, time_ms)?)
+    }
+
+    fn database(&self, id: ActorId, at: Seq) -> Result<Database, ActorError> {
+        let view = self.library.view(id, at)?;
+        Ok(Database::open(&self.vfs, Then(view), Access::ReadOnly, &self.limits)?)
+    }
+
+    /// Answers a query as of a place: all rows, or an error when they are more than an answer may have.
+    pub(crate) fn query(&self, id: ActorId, at: Seq, query: &str, bindings: &[Value]) -> Result<Rows, ActorError> {
+        let mut database = self.database(id, at)?;
+        let mut rows = database.sql(query, bindings)?;
+        while rows.cursor != 0 {
+            let piece = database.next(rows.cursor)?;
+            rows.rows.extend(piece.rows);
+            (rows.read, rows.written) = (piece.read, piece.written);
+            if !piece.more {
+                rows.cursor = 0;
+            } else if rows.rows.len() > QUERY_ROWS {
+                return Err(ActorError::Nowhere(format!("the answer has more than {QUERY_ROWS} rows: ask for fewer")));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Alarms as of a place.
+    pub(crate) fn alarms(&self, id: ActorId, at: Seq) -> Result<Vec<Alarm>, ActorError> {
+        let mut database = self.database(id, at)?;
+        if database.trusted("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_cf_ALARM'", &[])?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = database.trusted("SELECT name, due, retries FROM _cf_ALARM ORDER BY due, name LIMIT 1000", &[])?;
+        let alarm = |row: &Vec<Value>| match row.as_slice() {
+            [Value::Text(name), Value::Integer(due), Value::Integer(retries)] => {
+                Some(Alarm { name: name.clone(), due_ms: u64::try_from(*due).ok()?, retries: u32::try_from(*retries).ok()? })
+            }
+            _ => None,
+        };
+        Ok(rows.iter().filter_map(alarm).collect())
+    }
+
+    /// Appends the end of an actor.
+    pub(crate) fn delete(&self, id: ActorId, place: &Place) -> Result<Pending, ActorError> {
+        let head = self.log.head(id);
+        let (epoch, _) = self.fence(id, place, head);
+        let seq = Seq(head.seq.0 + 2);
+        let record = Record { actor: id, epoch, seq, time_ms: self.clock.now_ms(), kind: RecordKind::Delete, body: Bytes::new() };
+        Ok(self.log.append(record).shared())
+    }
+
+    /// Removes the files of an actor whose end is durable. Its head stays known: who comes by the same name goes on from there.
+    pub(crate) fn remove(&self, id: ActorId) -> Result<(), ActorError> {
+        self.library.delete(id)?;
+        Ok(())
+    }
+
+    pub(crate) fn fold(&self, actors: &[ActorId]) -> Vec<(ActorId, Result<(), PagesError>)> {
+        self.library.fold(actors)
+    }
+
+    /// Removes what is older than a time; how many bytes that gave back.
+    pub(crate) fn expire(&self, before_ms: u64) -> Result<u64, PagesError> {
+        self.library.expire(before_ms).map(|expired| expired.bytes)
+    }
+
+    pub(crate) fn inspect(&self, id: ActorId, repair: bool) -> Vec<Finding> {
+        self.library.inspect(id, repair)
+    }
+
+    /// The wake-up that a commit carries.
+    pub(crate) fn wake_of(&self, record: &Record) -> Option<Option<u64>> {
+        (record.kind == RecordKind::Commit).then(|| decode_commit(&record.body).ok().map(|(meta, _)| meta.wake_ms)).flatten()
+    }
+
+    /// The timer that a checkpoint's heap waits for.
+    pub(crate) fn timer_of(&self, record: &Record) -> Option<u64> {
+        (record.kind == RecordKind::Checkpoint).then(|| decode_checkpoint(&record.body)?.timer_ms).flatten()
+    }
+
+    /// Where a fence says that its actor belongs.
+    pub(crate) fn place_of(&self, record: &Record) -> Option<(String, Option<String>, Option<ActorId>, u64)> {
+        let owned = (record.kind == RecordKind::Fence).then(|| serde_json::from_slice::<Owned>(&record.body).ok()).flatten()?;
+        Some((owned.namespace, owned.name, owned.parent, record.time_ms))
+    }
+}

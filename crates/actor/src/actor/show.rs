@@ -1,0 +1,143 @@
+//! What operators see: lists, one actor in full, and what `doctor` finds.
+
+use serde::{Deserialize, Serialize};
+use skep_id::ActorId;
+
+use super::{ActorError, Actors, machine::State};
+use crate::{Entry, Epoch, Filter, Seq, Tier, Told, pages::Finding};
+
+/// Whether an actor is awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Nothing of it is in memory.
+    Asleep,
+    /// Its guest is starting.
+    Waking,
+    /// Its guest serves.
+    Awake,
+    /// Its guest is writing itself down.
+    FallingAsleep,
+    /// Its guest is ending.
+    Broken,
+    /// Its files are being worked on: a rewind, a fork.
+    Lent,
+}
+
+/// One actor in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Its row.
+    pub entry: Entry,
+    /// Whether it is awake.
+    pub standing: Standing,
+    /// Messages that have its guest.
+    pub holds: u32,
+    /// The epoch in force.
+    pub epoch: Epoch,
+    /// Its last durable record.
+    pub head: Seq,
+    /// The first record that is still in the log.
+    pub first: Seq,
+    /// How safe an acknowledged record is.
+    pub tier: Tier,
+    /// Its alarms as of the last durable record, the earliest first, at most 1,000: names and times in ms since the epoch of Unix.
+    pub alarms: Vec<(String, u64)>,
+    /// Its facets.
+    pub facets: Vec<Entry>,
+    /// What happened to it, the latest first.
+    pub told: Vec<Told>,
+}
+
+/// What an inspection found. Empty lists: all is sound.
+#[derive(Debug)]
+pub struct Doctor {
+    /// Actors looked at.
+    pub actors: u64,
+    /// What SQLite says about the directory.
+    pub directory: Vec<String>,
+    /// Findings by actor.
+    pub findings: Vec<(ActorId, Vec<Finding>)>,
+}
+
+impl Actors {
+    /// A page of what is known of actors, in the order of their ids; none is woken.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub async fn list(&self, filter: Filter) -> Result<Vec<Entry>, ActorError> {
+        let directory = self.0.directory.clone();
+        Ok(self.0.blocking(move || directory.list(&filter)).await??)
+    }
+
+    /// One actor in full, without waking it.
+    ///
+    /// # Errors
+    /// When there is no such actor, or its files cannot be read.
+    pub async fn show(&self, id: ActorId) -> Result<Shown, ActorError> {
+        let node = self.0.clone();
+        let (standing, holds) = self.standing(id);
+        let read = move || {
+            let entry = node.directory.get(id)?.ok_or(ActorError::Unknown(id))?;
+            let head = node.log.head(id);
+            Ok(Shown {
+                entry,
+                standing,
+                holds,
+                epoch: head.epoch,
+                head: head.seq,
+                first: head.first,
+                tier: node.log.tier(),
+                alarms: node.files.alarms(id, head.seq)?.into_iter().map(|alarm| (alarm.name, alarm.due_ms)).collect(),
+                facets: node.directory.family(id, 1_000)?,
+                told: node.directory.told(id)?,
+            })
+        };
+        self.0.blocking(read).await?
+    }
+
+    /// Looks at the files of one actor, or of all, and repairs what the log can repair if asked to. Nothing is woken.
+    ///
+    /// # Errors
+    /// When the directory cannot be read at all.
+    pub async fn doctor(&self, only: Option<ActorId>, repair: bool) -> Result<Doctor, ActorError> {
+        let node = self.0.clone();
+        let look = move || {
+            let (actors, directory) = node.directory.check()?;
+            let mut doctor = Doctor { actors, directory, findings: Vec::new() };
+            if let Some(id) = only {
+                doctor.actors = 1;
+                doctor.findings.extend(Some((id, node.files.inspect(id, repair))).filter(|(_, found)| !found.is_empty()));
+                return Ok(doctor);
+            }
+            // Those of the directory and those that only the log knows: a directory that was lost is filled from there.
+            let mut ids = node.directory.ids()?;
+            ids.extend(node.log.recent().into_iter().map(|(id, _)| id));
+            ids.sort_unstable();
+            ids.dedup();
+            doctor.actors = ids.len() as u64;
+            for id in ids {
+                let found = node.files.inspect(id, repair);
+                if !found.is_empty() {
+                    doctor.findings.push((id, found));
+                }
+            }
+            Ok(doctor)
+        };
+        self.0.blocking(look).await?
+    }
+
+    /// Whether an actor is awake, and how many messages have its guest.
+    #[must_use]
+    pub fn standing(&self, id: ActorId) -> (Standing, u32) {
+        let cell = self.0.cells.lock().get(&id).cloned();
+        cell.map_or((Standing::Asleep, 0), |cell| match cell.life.lock().machine.state() {
+            State::Asleep => (Standing::Asleep, 0),
+            State::Waking { .. } => (Standing::Waking, 0),
+            State::Awake { holds, .. } => (Standing::Awake, *holds),
+            State::FallingAsleep { .. } => (Standing::FallingAsleep, 0),
+            State::Broken { .. } => (Standing::Broken, 0),
+            State::Lent(_) => (Standing::Lent, 0),
+        })
+    }
+}
