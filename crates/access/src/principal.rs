@@ -15,10 +15,12 @@ pub enum Scope {
     Execute,
     /// Look at things.
     Read,
+    /// Look into actors and change them.
+    Actors,
 }
 
 impl Scope {
-    const ALL: [Self; 4] = [Self::Admin, Self::Deploy, Self::Execute, Self::Read];
+    const ALL: [Self; 5] = [Self::Admin, Self::Deploy, Self::Execute, Self::Read, Self::Actors];
 
     /// The word used on the wire and in the file.
     #[must_use]
@@ -28,6 +30,7 @@ impl Scope {
             Self::Deploy => "deploy",
             Self::Execute => "execute",
             Self::Read => "read",
+            Self::Actors => "actors",
         }
     }
 

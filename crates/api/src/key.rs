@@ -16,6 +16,8 @@ pub enum Scope {
     Execute,
     /// List, tail, and read the node's status and metrics.
     Read,
+    /// Look into actors and change them: SQL, checkpoint, fork, rewind, export, delete.
+    Actors,
 }
 
 /// `POST /v1/keys`.

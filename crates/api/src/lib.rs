@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod actor;
 mod error;
 mod execute;
 mod key;
@@ -17,6 +18,9 @@ mod secret;
 mod tail;
 mod worker;
 
+pub use actor::{
+    Actor, ActorDetails, ActorLine, ActorList, ActorRows, ActorSql, ActorState, ForkActor, Point, Receipt, RewindActor, Rewound,
+};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use execute::{Execute, Executed, Fault, LogLine, Meter, Outcome};
 pub use key::{Key, KeyList, NewKey, NewKeyToken, Scope};

@@ -53,6 +53,17 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
                 .schema(Some(Schema::Object(schema))),
         );
     }
+    for (name, description) in route.query {
+        let schema = ObjectBuilder::new().schema_type(Type::String).build();
+        operation = operation.parameter(
+            ParameterBuilder::new()
+                .name(*name)
+                .description(Some(*description))
+                .parameter_in(ParameterIn::Query)
+                .required(Required::False)
+                .schema(Some(Schema::Object(schema))),
+        );
+    }
     if let Some(schema) = route.request {
         let body = RequestBodyBuilder::new().content("application/json", content(schema)).required(Some(Required::True));
         operation = operation.request_body(Some(body.build()));
@@ -99,6 +110,15 @@ fn components() -> utoipa::openapi::Components {
     with::<crate::KeyList>(&mut schemas);
     with::<crate::PutSecret>(&mut schemas);
     with::<crate::SecretList>(&mut schemas);
+    with::<crate::Actor>(&mut schemas);
+    with::<crate::ActorDetails>(&mut schemas);
+    with::<crate::ActorList>(&mut schemas);
+    with::<crate::ActorSql>(&mut schemas);
+    with::<crate::ActorRows>(&mut schemas);
+    with::<crate::Receipt>(&mut schemas);
+    with::<crate::ForkActor>(&mut schemas);
+    with::<crate::RewindActor>(&mut schemas);
+    with::<crate::Rewound>(&mut schemas);
     with::<crate::NodeStatus>(&mut schemas);
     with::<crate::ErrorBody>(&mut schemas);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("skep_<id>_<secret>").build();

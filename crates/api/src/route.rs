@@ -53,6 +53,22 @@ pub enum Operation {
     PutSecret,
     /// Delete a secret.
     DeleteSecret,
+    /// Actors.
+    Actors,
+    /// One actor.
+    Actor,
+    /// A question to an actor's database.
+    ActorSql,
+    /// Write an actor's heap and database down.
+    CheckpointActor,
+    /// A new actor from an old one.
+    ForkActor,
+    /// Bring an actor's database back to what it was.
+    RewindActor,
+    /// An actor's database as a file.
+    ExportActor,
+    /// Delete an actor.
+    DeleteActor,
 }
 
 /// One route.
@@ -68,6 +84,8 @@ pub struct Route {
     pub id: &'static str,
     /// One line for readers.
     pub summary: &'static str,
+    /// Names of parameters of the query, and what they say; all may be left out.
+    pub query: &'static [(&'static str, &'static str)],
     /// The scope that a key must have; `None`: answers without a key.
     pub scope: Option<Scope>,
     /// Name of the schema of the request's body.
@@ -89,8 +107,32 @@ const fn route(
     request: Option<&'static str>,
     response: (u16, &'static str, Option<&'static str>),
 ) -> Route {
-    Route { method, path, operation, id, summary, scope, request, response }
+    Route { method, path, operation, id, summary, query: &[], scope, request, response }
 }
+
+impl Route {
+    /// The same route with parameters of the query.
+    const fn asked(mut self, query: &'static [(&'static str, &'static str)]) -> Self {
+        self.query = query;
+        self
+    }
+}
+
+const ACTORS_QUERY: &[(&str, &str)] = &[
+    ("worker", "Only actors of that worker's classes."),
+    ("class", "Only actors of that class."),
+    ("prefix", "Only actors whose name begins so."),
+    ("cursor", "Where the page before ended."),
+    ("limit", "Most actors of this page: 1 to 1,000, 100 when absent."),
+];
+
+const AS_OF_QUERY: &[(&str, &str)] =
+    &[("as_of", "The past to export: a time, ms since the epoch, or a bookmark; the present when absent.")];
+
+const DELETE_QUERY: &[(&str, &str)] = &[(
+    "actors",
+    "What becomes of actors of the worker's classes: `delete`, or `keep` for a worker of the same name to come. Without it, a worker that has actors is not deleted.",
+)];
 
 /// Every route of the node, except the workers' own.
 #[rustfmt::skip]
@@ -101,7 +143,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::Get, "/v1/node", Operation::Node, "getNode", "The node about itself.", Some(Scope::Read), None, (200, JSON, Some("NodeStatus"))),
     route(Method::Get, "/v1/workers", Operation::Workers, "listWorkers", "All workers and where they answer.", Some(Scope::Read), None, (200, JSON, Some("WorkerList"))),
     route(Method::Put, "/v1/workers/{name}", Operation::Deploy, "deployWorker", "Deploys code under a name. It is live when the answer arrives; until then, and if anything fails, the former version answers.", Some(Scope::Deploy), Some("Deploy"), (200, JSON, Some("Deployed"))),
-    route(Method::Delete, "/v1/workers/{name}", Operation::Delete, "deleteWorker", "Deletes a worker with all versions.", Some(Scope::Deploy), None, (204, "", None)),
+    route(Method::Delete, "/v1/workers/{name}", Operation::Delete, "deleteWorker", "Deletes a worker with all versions.", Some(Scope::Deploy), None, (204, "", None)).asked(DELETE_QUERY),
     route(Method::Get, "/v1/workers/{name}/versions", Operation::Versions, "listVersions", "A worker's versions, newest first.", Some(Scope::Read), None, (200, JSON, Some("VersionList"))),
     route(Method::Post, "/v1/workers/{name}/rollback", Operation::Rollback, "rollbackWorker", "Returns to an earlier version, atomically.", Some(Scope::Deploy), Some("Rollback"), (200, JSON, Some("Deployed"))),
     route(Method::Get, "/v1/workers/{name}/tail", Operation::Tail, "tailWorker", "Server-sent events, each one a `TailEvent` as JSON, until the client leaves.", Some(Scope::Read), None, (200, "text/event-stream", Some("TailEvent"))),
@@ -112,4 +154,12 @@ pub const ROUTES: &[Route] = &[
     route(Method::Get, "/v1/secrets", Operation::Secrets, "listSecrets", "All secrets and the hosts that they are for, without their values.", Some(Scope::Read), None, (200, JSON, Some("SecretList"))),
     route(Method::Put, "/v1/secrets/{name}", Operation::PutSecret, "putSecret", "Sets a secret. Workers hold placeholders of it; requests from now on carry the new value.", Some(Scope::Admin), Some("PutSecret"), (200, JSON, Some("Secret"))),
     route(Method::Delete, "/v1/secrets/{name}", Operation::DeleteSecret, "deleteSecret", "Deletes a secret, effective at once.", Some(Scope::Admin), None, (204, "", None)),
+    route(Method::Get, "/v1/actors", Operation::Actors, "listActors", "Actors, page by page.", Some(Scope::Read), None, (200, JSON, Some("ActorList"))).asked(ACTORS_QUERY),
+    route(Method::Get, "/v1/actors/{actor}", Operation::Actor, "getActor", "One actor: by its id, or as `<worker>/<class>/<name>` with the slashes percent-encoded.", Some(Scope::Read), None, (200, JSON, Some("ActorDetails"))),
+    route(Method::Post, "/v1/actors/{actor}/sql", Operation::ActorSql, "queryActor", "Asks an actor's database, now or as of a point in its past, without waking or stopping it. Nothing can be changed by it.", Some(Scope::Actors), Some("ActorSql"), (200, JSON, Some("ActorRows"))),
+    route(Method::Post, "/v1/actors/{actor}/checkpoint", Operation::CheckpointActor, "checkpointActor", "Writes heap and database down together. The receipt says where.", Some(Scope::Actors), None, (200, JSON, Some("Receipt"))),
+    route(Method::Post, "/v1/actors/{actor}/fork", Operation::ForkActor, "forkActor", "Makes a new actor from one as it is or was.", Some(Scope::Actors), Some("ForkActor"), (201, JSON, Some("Actor"))),
+    route(Method::Post, "/v1/actors/{actor}/rewind", Operation::RewindActor, "rewindActor", "Brings an actor's database back to a point in its past. It can be undone.", Some(Scope::Actors), Some("RewindActor"), (200, JSON, Some("Rewound"))),
+    route(Method::Get, "/v1/actors/{actor}/export", Operation::ExportActor, "exportActor", "An actor's database as a SQLite file.", Some(Scope::Actors), None, (200, "application/vnd.sqlite3", None)).asked(AS_OF_QUERY),
+    route(Method::Delete, "/v1/actors/{actor}", Operation::DeleteActor, "deleteActor", "Deletes an actor with all it has, its past included.", Some(Scope::Actors), None, (204, "", None)),
 ];

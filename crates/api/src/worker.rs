@@ -106,6 +106,15 @@ pub enum Binding {
         #[schema(value_type = Option<Object>)]
         props: Option<serde_json::Value>,
     },
+    /// Actors of one class: `env.NAME.getByName(…)` and the like. An actor lives as long as it has data; each is there once on the node.
+    Actors {
+        /// The exported class.
+        class_name: String,
+        /// The worker that exports it; this one when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        worker: Option<WorkerName>,
+    },
     /// The Worker Loader.
     Loader {},
 }

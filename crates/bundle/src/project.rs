@@ -20,6 +20,8 @@ pub struct Project {
     pub compatibility_flags: Vec<String>,
     /// Bindings it declares.
     pub bindings: BTreeMap<String, ProjectBinding>,
+    /// What its description asks for and does not get, for people.
+    pub remarks: Vec<String>,
 }
 
 /// A binding declared by the project.
@@ -35,6 +37,13 @@ pub enum ProjectBinding {
         entrypoint: Option<String>,
         /// What it finds in `ctx.props`.
         props: Option<serde_json::Value>,
+    },
+    /// Actors of one class.
+    Actors {
+        /// The exported class.
+        class_name: String,
+        /// The worker that exports it; this one when absent.
+        worker: Option<String>,
     },
     /// The Worker Loader.
     Loader,
@@ -71,6 +80,10 @@ struct Wrangler {
     services: Vec<Service>,
     #[serde(default)]
     worker_loaders: Vec<Loader>,
+    #[serde(default)]
+    durable_objects: DurableObjects,
+    #[serde(default)]
+    migrations: Vec<Migration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,6 +92,46 @@ struct Service {
     service: String,
     entrypoint: Option<String>,
     props: Option<serde_json::Value>,
+}
+
+/// Actors, under the name that they have there.
+#[derive(Debug, Default, Deserialize)]
+struct DurableObjects {
+    #[serde(default)]
+    bindings: Vec<DurableObject>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DurableObject {
+    name: String,
+    class_name: String,
+    script_name: Option<String>,
+}
+
+/// A step in the history of a worker's classes. New classes need none here: actors of a class begin with its first binding.
+#[derive(Debug, Deserialize)]
+struct Migration {
+    #[serde(default)]
+    tag: String,
+    #[serde(default)]
+    renamed_classes: Vec<serde_json::Value>,
+    #[serde(default)]
+    transferred_classes: Vec<serde_json::Value>,
+    #[serde(default)]
+    deleted_classes: Vec<String>,
+}
+
+impl Migration {
+    /// The files of long-lived projects hold their whole history, so that what is not done here must not keep them from being deployed.
+    /// Nothing is lost by leaving it: data stays where it is.
+    fn remark(&self) -> Option<String> {
+        let Self { tag, renamed_classes, transferred_classes, deleted_classes } = self;
+        if !renamed_classes.is_empty() || !transferred_classes.is_empty() {
+            return Some(format!("migration {tag:?} renames or transfers classes: actors keep the class that they began with"));
+        }
+        let classes = deleted_classes.join(", ");
+        (!classes.is_empty()).then(|| format!("migration {tag:?} deletes {classes}: actors stay until `skep actors delete` is told so"))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,10 +172,11 @@ impl Project {
     }
 
     fn bare(entry: PathBuf, name: Option<String>) -> Self {
-        Self { entry, name, compatibility_date: None, compatibility_flags: Vec::new(), bindings: BTreeMap::new() }
+        Self { entry, name, compatibility_date: None, compatibility_flags: Vec::new(), bindings: BTreeMap::new(), remarks: Vec::new() }
     }
 
     fn from_wrangler(folder: &Path, file: PathBuf, wrangler: Wrangler) -> Result<Self, ProjectError> {
+        let remarks = wrangler.migrations.iter().filter_map(Migration::remark).collect();
         let entry = match wrangler.main {
             Some(main) => existing(file, folder.join(main))?,
             None => usual_entry(folder).ok_or_else(|| ProjectError::NoEntry(folder.to_path_buf()))?,
@@ -133,12 +187,16 @@ impl Project {
             bindings.insert(service.binding, binding);
         }
         bindings.extend(wrangler.worker_loaders.into_iter().map(|loader| (loader.binding, ProjectBinding::Loader)));
+        for actors in wrangler.durable_objects.bindings {
+            bindings.insert(actors.name, ProjectBinding::Actors { class_name: actors.class_name, worker: actors.script_name });
+        }
         Ok(Self {
             entry,
             name: wrangler.name,
             compatibility_date: wrangler.compatibility_date,
             compatibility_flags: wrangler.compatibility_flags,
             bindings,
+            remarks,
         })
     }
 }

@@ -108,6 +108,25 @@ fn wrangler_files_are_understood() {
 }
 
 #[test]
+fn durable_objects_are_understood_and_migrations_reported() {
+    let folder = project(&[
+        (
+            "wrangler.toml",
+            "name = 'w'\nmain = 'app.ts'\n[[durable_objects.bindings]]\nname = 'ROOMS'\nclass_name = 'Room'\n
+             [[durable_objects.bindings]]\nname = 'FAR'\nclass_name = 'User'\nscript_name = 'other'\n
+             [[migrations]]\ntag = 'v1'\nnew_sqlite_classes = ['Room']\n[[migrations]]\ntag = 'v2'\nrenamed_classes = [{ from = 'A', to = 'B' }]\n
+             [[migrations]]\ntag = 'v3'\ndeleted_classes = ['Old']",
+        ),
+        ("app.ts", "export default {};"),
+    ]);
+    let found = Project::find(folder.path()).unwrap();
+    assert_eq!(found.bindings["ROOMS"], ProjectBinding::Actors { class_name: "Room".to_owned(), worker: None });
+    assert_eq!(found.bindings["FAR"], ProjectBinding::Actors { class_name: "User".to_owned(), worker: Some("other".to_owned()) });
+    assert_eq!(found.remarks.len(), 2, "{:?}", found.remarks);
+    assert!(found.remarks[0].contains("v2") && found.remarks[1].contains("Old"), "{:?}", found.remarks);
+}
+
+#[test]
 fn faults_are_told_with_their_place() {
     let missing = project(&[("index.ts", "import { x } from './nowhere'; export default x;")]);
     let error = bundle(&missing.path().join("index.ts")).unwrap_err().to_string();

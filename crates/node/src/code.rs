@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use skep_bundle::{CompileError, Compiler, Kind, Language, Module, Modules};
 use skep_id::WorkerName;
 use skep_isolate::{Limits, LimitsAsked};
 
-use crate::CodeConfig;
+use crate::{CodeConfig, NamespaceName, actors::is_class};
 
 /// Most bytes of the props of one service binding, as JSON: they go along with every call.
 const PROPS_BYTES_MAX: u64 = 16 << 10;
@@ -62,6 +63,14 @@ pub enum Binding {
         /// What the callee finds in `ctx.props`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         props: Option<serde_json::Value>,
+    },
+    /// Actors of one class.
+    Actors {
+        /// The exported class.
+        class_name: String,
+        /// The worker that exports it; the one with the binding when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<WorkerName>,
     },
     /// The Worker Loader.
     Loader,
@@ -123,12 +132,53 @@ pub enum CodeError {
     /// Props that no entrypoint could have.
     #[error("the props of the binding {0:?} must be a JSON object")]
     BadProps(String),
+    /// A class that no worker could export.
+    #[error("{class:?} in the binding {binding:?} is not the name of an exported class")]
+    BadClass {
+        /// The binding.
+        binding: String,
+        /// The name.
+        class: String,
+    },
+    /// A snippet's class.
+    #[error("the binding {0:?} names no worker, and a snippet has no classes of its own")]
+    NoOwnClass(String),
     /// A secret that does not exist.
     #[error("there is no secret {0:?} on this node")]
     NoSecret(String),
     /// It does not compile.
     #[error(transparent)]
     Compile(#[from] CompileError),
+}
+
+impl Code {
+    /// A hash over all of it but limits: the same code and bindings, the same hash on every start.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        add(self.modules.main.as_bytes());
+        for (name, module) in &self.modules.modules {
+            add(name.as_bytes());
+            add(module.kind.as_str().as_bytes());
+            add(&module.bytes);
+        }
+        add(&serde_json::to_vec(&self.bindings).unwrap_or_default());
+        hash.finalize().into()
+    }
+
+    /// The namespaces that its bindings name, with the worker that exports each class: itself where none is said.
+    pub(crate) fn namespaces(&self, own: &WorkerName) -> Vec<NamespaceName> {
+        let named = self.bindings.values().filter_map(|binding| match binding {
+            Binding::Actors { class_name, worker } => {
+                Some(NamespaceName { worker: worker.as_ref().unwrap_or(own).clone(), class: class_name.clone() })
+            }
+            _ => None,
+        });
+        named.collect()
+    }
 }
 
 impl Draft {
@@ -186,6 +236,12 @@ impl Draft {
         bound("a number of modules", self.modules.len(), most.modules_max as u64)?;
         bound("a code size", self.modules.values().map(DraftModule::size).sum(), limits.code_bytes)?;
         for (name, binding) in &self.bindings {
+            if let Binding::Actors { class_name, .. } = binding
+                && !is_class(class_name)
+            {
+                let cut = |text: &String| text.chars().take(80).collect();
+                return Err(CodeError::BadClass { binding: cut(name), class: cut(class_name) });
+            }
             let Binding::Service { props: Some(props), .. } = binding else { continue };
             if !props.is_object() {
                 return Err(CodeError::BadProps(name.chars().take(80).collect()));

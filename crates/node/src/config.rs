@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use skep_actor::log::{Settings, Trust};
 use skep_gateway::Egress;
 use skep_isolate::{EngineConfig, Limits};
 
@@ -27,6 +28,10 @@ pub struct Config {
     pub code: CodeConfig,
     /// What leaves the node.
     pub egress: Egress,
+    /// Actors: how long they stay awake, how many, how far their past goes. `dir` is within the data folder. Default folder `actors`.
+    pub actors: skep_actor::Config,
+    /// The log that makes what actors do last. Its folder is `log` in that of the actors.
+    pub log: LogConfig,
 }
 
 impl Default for Config {
@@ -40,6 +45,8 @@ impl Default for Config {
             pool: PoolConfig::default(),
             code: CodeConfig::default(),
             egress: Egress::Public,
+            actors: skep_actor::Config::default(),
+            log: LogConfig::default(),
         }
     }
 }
@@ -70,6 +77,46 @@ impl Default for PoolConfig {
             requests_per_isolate: 32,
             requests_per_isolate_max: 1_024,
             executes_max: 256,
+        }
+    }
+}
+
+/// The log of the actors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Bytes of one of its files, 4 KiB to 1 GiB; space is reserved, and given back, by files. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// Bytes beyond which records are brought to the files of their actors, so that the log can give space back. Default 256 MiB.
+    pub log_bytes: u64,
+    /// Bytes that may wait to be written; beyond it, actors are told that the disk is full. Default 64 MiB.
+    pub queue_bytes: usize,
+    /// Whether new files are filled with zeros first, so that a sync has nothing but data to write. Default true.
+    pub fill: bool,
+    /// Whether a folder is taken that may not keep the promise of a sync: in memory, on a network, in a program. What is acknowledged may then
+    /// be lost with the power. Default false: such a node does not start.
+    pub trust_any_folder: bool,
+    /// Whether a log is opened that has lost acknowledged records of actors that cannot be named. Default false: such a node does not start.
+    pub accept_losses: bool,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        let Settings { segment_bytes, log_bytes, queue_bytes, fill, accept_losses, .. } = Settings::default();
+        Self { segment_bytes, log_bytes, queue_bytes, fill, trust_any_folder: false, accept_losses }
+    }
+}
+
+impl LogConfig {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            segment_bytes: self.segment_bytes,
+            log_bytes: self.log_bytes,
+            queue_bytes: self.queue_bytes,
+            fill: self.fill,
+            trust: if self.trust_any_folder { Trust::Anything } else { Trust::LocalDisk },
+            accept_losses: self.accept_losses,
+            ..Settings::default()
         }
     }
 }

@@ -85,6 +85,10 @@ impl Node {
         let log = Arc::new(Log::default());
         let draft = draft(snippet);
         draft.check_secrets(&self.inner.secrets)?;
+        let own = |binding: &Binding| matches!(binding, Binding::Actors { worker: None, .. });
+        if let Some((name, _)) = draft.bindings.iter().find(|(_, binding)| own(binding)) {
+            return Err(CodeError::NoOwnClass(name.chars().take(80).collect()));
+        }
         let (result, report) = match draft.compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await {
             Ok(code) => self.run(&code, args, Arc::clone(&log)).await,
             Err(CodeError::Compile(error)) => {
@@ -100,7 +104,7 @@ impl Node {
     }
 
     async fn run(&self, code: &crate::Code, args: String, log: Arc<Log>) -> (Option<serde_json::Value>, Report) {
-        let worker = self.inner.workers.isolate_worker(code, log);
+        let worker = self.inner.workers.isolate_worker(code, log, None);
         let (result, report) = self.inner.runtime.start(Arc::new(worker)).run(MAIN.to_owned(), args).await;
         (result.map(|json| serde_json::from_str(&json).unwrap_or_default()), report)
     }

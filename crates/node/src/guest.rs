@@ -4,10 +4,11 @@
 //! isolates ([`crate::isolates`]), and a small scripted one in the tests, which keeps the seam honest and lets everything
 //! around it be tested without an engine.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use skep_isolate::{Limits, Loader, Outcome, Report, Request, Response, RpcMessage, Transform, Worker};
+use skep_isolate::{Actor, Limits, Loader, Outcome, Report, Request, Response, RpcMessage, SocketMessage, Transform, Worker};
 
 /// Starts guests.
 pub trait Runtime: Send + Sync + 'static {
@@ -16,6 +17,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Starts a guest. Returns at once: one that does not come to life fails what it is asked.
     fn start(&self, worker: Arc<Worker>) -> Arc<dyn Guest>;
+
+    /// Starts a guest as an actor, or wakes it from a heap that was written down by one.
+    ///
+    /// # Errors
+    /// Why the heap cannot be woken.
+    fn resident(&self, worker: Arc<Worker>, actor: Actor, heap: Option<&[u8]>) -> Result<Arc<dyn Resident>, String>;
 
     /// A Worker Loader whose workers get at most `policy`, if there is such a thing.
     fn loader(&self, policy: Limits, transform: Arc<dyn Transform>) -> Option<Arc<Loader>>;
@@ -41,6 +48,50 @@ pub trait Guest: Send + Sync + 'static {
 
     /// Whether it can take requests. One that was stopped by a limit cannot.
     fn alive(&self) -> bool;
+}
+
+/// A guest that is an actor: it has one instance of a class and state behind it. It ends when it is told to, not when references to it are dropped.
+pub trait Resident: Guest + fmt::Debug {
+    /// An alarm is due. Ready when its handler has come back and what it wrote is durable.
+    fn alarm(&self, name: String, due_ms: u64, retries: u32) -> BoxFuture<'static, Result<(), Outcome>>;
+
+    /// A message of a kept WebSocket, or its end. `wall_ms`: how long the handler may take, where that is less than the wall limit.
+    fn message(&self, socket: u32, message: SocketMessage, wall_ms: Option<u32>) -> BoxFuture<'static, Result<(), Outcome>>;
+
+    /// Writes the heap down at a moment at which nothing is held back; it goes on running.
+    fn write_down(&self) -> BoxFuture<'static, Result<Written, Awake>>;
+
+    /// Writes the heap down and ends, if it is idle.
+    fn hibernate(&self) -> BoxFuture<'static, Result<Written, Awake>>;
+
+    /// Ends it now; calls in flight fail with `reason`.
+    fn end(&self, reason: &str);
+
+    /// Calls in flight.
+    fn in_flight(&self) -> u32;
+
+    /// Ready when it has ended and nothing of it is left.
+    fn gone(&self) -> BoxFuture<'static, ()>;
+}
+
+/// A heap that was written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// What [`Runtime::resident`] takes.
+    pub heap: Bytes,
+    /// When the guest wants to be woken for a timer, ms since the epoch.
+    pub timer_ms: Option<u64>,
+}
+
+/// Why a heap was not written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Awake {
+    /// It is in the middle of something, and goes on.
+    Busy(String),
+    /// Its heap cannot be written down; one that was to hibernate has ended.
+    Heapless(String),
+    /// It had ended before.
+    Ended,
 }
 
 /// Which of a worker's classes is called, and with which `ctx.props`.

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use skep_bundle::Compiler;
 use skep_isolate::{
-    Compile, Engine, EngineConfig, Entry, Event, Image, Isolate, Limits, Loader, Meter, Outcome, Report, Request, RpcMessage, Transform,
-    Worker,
+    Actor, Compile, Engine, EngineConfig, Entry, Event, Exception, HibernateError, Image, Isolate, Limits, Loader, Meter, Outcome, Report,
+    Request, RpcMessage, Snapshot, SnapshotError, SocketMessage, Transform, Worker,
 };
 use tokio::sync::oneshot;
 
-use crate::{Entrypoint, Guest, OpenError, Runtime, Served};
+use crate::{Awake, Entrypoint, Guest, OpenError, Resident, Runtime, Served, Written};
 
 /// Named workers that one loader remembers; the one used longest ago goes first.
 const NAMED_MAX: usize = 256;
@@ -51,6 +51,17 @@ impl Runtime for Isolates {
 
     fn start(&self, worker: Arc<Worker>) -> Arc<dyn Guest> {
         Arc::new(Isolate::start(&self.image, worker))
+    }
+
+    fn resident(&self, worker: Arc<Worker>, actor: Actor, heap: Option<&[u8]>) -> Result<Arc<dyn Resident>, String> {
+        let isolate = match heap {
+            None => Isolate::start_actor(&self.image, worker, actor),
+            Some(heap) => {
+                let snapshot = Snapshot::from_bytes(heap).map_err(|error| error.to_string())?;
+                Isolate::wake_actor(&self.image, worker, snapshot, actor).map_err(|error| error.to_string())?
+            }
+        };
+        Ok(Arc::new(isolate))
     }
 
     fn loader(&self, policy: Limits, transform: Arc<dyn Transform>) -> Option<Arc<Loader>> {
@@ -98,6 +109,61 @@ impl Guest for Isolate {
     fn alive(&self) -> bool {
         !self.has_ended()
     }
+}
+
+impl Resident for Isolate {
+    fn alarm(&self, name: String, due_ms: u64, retries: u32) -> BoxFuture<'static, Result<(), Outcome>> {
+        let isolate = self.clone();
+        Box::pin(async move { Self::alarm(&isolate, &name, due_ms as f64, retries).await })
+    }
+
+    fn message(&self, socket: u32, message: SocketMessage, wall_ms: Option<u32>) -> BoxFuture<'static, Result<(), Outcome>> {
+        let isolate = self.clone();
+        Box::pin(async move { isolate.socket(socket, message, wall_ms).await })
+    }
+
+    fn write_down(&self) -> BoxFuture<'static, Result<Written, Awake>> {
+        let isolate = self.clone();
+        Box::pin(async move {
+            let snapshot = isolate.snapshot().await.map_err(|error| match error {
+                SnapshotError::Ended => Awake::Ended,
+                other => Awake::Heapless(other.to_string()),
+            })?;
+            written(snapshot).await
+        })
+    }
+
+    fn hibernate(&self) -> BoxFuture<'static, Result<Written, Awake>> {
+        let isolate = self.clone();
+        Box::pin(async move {
+            let snapshot = Self::hibernate(&isolate).await.map_err(|error| match error {
+                HibernateError::Busy(why) => Awake::Busy(why.to_owned()),
+                HibernateError::Heapless(why) => Awake::Heapless(why),
+                HibernateError::Ended => Awake::Ended,
+            })?;
+            written(snapshot).await
+        })
+    }
+
+    fn end(&self, reason: &str) {
+        Self::end(self, Exception { name: "Error".to_owned(), message: reason.to_owned(), stack: String::new() });
+    }
+
+    fn in_flight(&self) -> u32 {
+        Self::in_flight(self)
+    }
+
+    fn gone(&self) -> BoxFuture<'static, ()> {
+        self.when_gone()
+    }
+}
+
+/// Compressing a heap takes milliseconds: off the threads that answer requests.
+async fn written(snapshot: Snapshot) -> Result<Written, Awake> {
+    let timer_ms = snapshot.next_timer_ms();
+    let packed = tokio::task::spawn_blocking(move || snapshot.to_bytes()).await;
+    let heap = packed.map_err(|_| Awake::Heapless("it could not be compressed".to_owned()))?.into();
+    Ok(Written { heap, timer_ms })
 }
 
 /// The report of a call, or one without a meter when the isolate went before it could make one.

@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod actors;
 mod code;
 mod config;
 mod execute;
@@ -21,12 +22,17 @@ mod store;
 mod tail;
 mod workers;
 
+pub use actors::{
+    ActorDetails, ActorFilter, ActorRow, ActorRows, ActorState, Actors, ActorsError, Exported, Fork, Inspection, NamespaceName, Point,
+    inspect as inspect_actors,
+};
 pub use code::{Binding, Code, CodeError, Draft, DraftModule};
-pub use config::{CodeConfig, Config, PoolConfig};
+pub use config::{CodeConfig, Config, LogConfig, PoolConfig};
 pub use execute::{Executed, Line, Snippet};
-pub use guest::{Entrypoint, Guest, Runtime, Served};
-pub use node::{DeployError, InFlight, Node, OpenError, Status};
+pub use guest::{Awake, Entrypoint, Guest, Resident, Runtime, Served, Written};
+pub use node::{CloseError, DeleteError, DeployError, InFlight, Node, OpenError, Orphans, Status};
 pub use secrets::{SecretRow, Secrets, SecretsError};
+pub use skep_actor::{Receipt, database::Value as SqlValue, log::LogError};
 pub use skep_gateway::{Egress, body, header_text, websocket};
 pub use skep_isolate::{
     Body, BodyError, BodyStream, Exception, LimitsAsked, Meter, Outcome, Report, Request, Response, Socket, Worker, precompile,

@@ -81,8 +81,8 @@ impl Metrics {
         self.subrequests.fetch_add(u64::from(report.meter.subrequests), Relaxed);
     }
 
-    /// The Prometheus text format, followed by the gauges that the node knows.
-    pub fn render(&self, gauges: &[(&str, &str, u64)]) -> String {
+    /// The Prometheus text format, followed by the gauges and counters that others keep.
+    pub fn render(&self, gauges: &[(&str, &str, u64)], counters: &[(&str, &str, u64)]) -> String {
         let mut text = String::from(
             "# HELP skep_requests_total Requests that workers and snippets ended, by outcome.\n# TYPE skep_requests_total counter\n",
         );
@@ -106,8 +106,10 @@ impl Metrics {
         for (name, help, counter) in self.counters() {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}", counter.load(Relaxed));
         }
-        for (name, help, value) in gauges {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        for (kind, list) in [("gauge", gauges), ("counter", counters)] {
+            for (name, help, value) in list {
+                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+            }
         }
         text
     }

@@ -6,13 +6,14 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use skep_access::{KeyError, Keys, NewKey, Scope};
+use skep_actor::log::DurableLog;
 use skep_bundle::{Compiler, CompilerConfig};
 use skep_gateway::Outbound;
 use skep_id::{RequestId, VersionId, WorkerName};
@@ -20,7 +21,8 @@ use skep_isolate::{Outcome, Request, Response};
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::{
-    CodeError, Config, Deployment, Draft, Egress, Entrypoint, Event, Runtime, Secrets, SecretsError, Store, StoreError, VersionRow,
+    Actors, ActorsError, CodeError, Config, Deployment, Draft, Egress, Entrypoint, Event, Runtime, Secrets, SecretsError, Store,
+    StoreError, VersionRow, actors,
     isolates::Isolates,
     metrics::Metrics,
     workers::{DispatchError, Parts, Workers},
@@ -53,6 +55,15 @@ pub enum OpenError {
     /// The secrets cannot be read.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// The log of actors cannot be opened, or this disk does not keep its promise.
+    #[error(transparent)]
+    Log(#[from] skep_actor::log::LogError),
+    /// The files of actors could not be looked at.
+    #[error("the files of actors could not be looked at")]
+    Inspection(#[source] skep_actor::ActorError),
+    /// The actors cannot be opened.
+    #[error(transparent)]
+    Actors(#[from] skep_actor::OpenError),
     /// TLS for outgoing connections cannot be set up.
     #[error("outgoing TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -70,6 +81,48 @@ pub enum DeployError {
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What could not be written down at the end. Nothing acknowledged is lost by it.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// The times at which keys were last used.
+    #[error("the times at which keys were last used could not be written")]
+    Keys(#[from] KeyError),
+    /// The directory of actors: it is brought up to date from their log at the next start.
+    #[error("the directory of actors could not be written")]
+    Actors(#[from] skep_actor::ActorError),
+}
+
+/// Why a worker was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// Its classes have actors, and nobody said what becomes of them.
+    #[error("worker {worker} has {count} actors")]
+    HasActors {
+        /// The worker.
+        worker: WorkerName,
+        /// How many.
+        count: usize,
+    },
+    /// The store says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its actors could not be counted or deleted. The worker is deleted if it was their turn.
+    #[error(transparent)]
+    Actors(#[from] ActorsError),
+}
+
+/// What becomes of the actors of a deleted worker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Orphans {
+    /// If there are any, the worker is not deleted.
+    #[default]
+    Refuse,
+    /// They are deleted with all they have.
+    Delete,
+    /// They stay, for a worker of the same name to come.
+    Keep,
 }
 
 /// The node about itself.
@@ -103,6 +156,8 @@ pub(crate) struct Inner {
     store: Arc<Store>,
     keys: Arc<Keys>,
     pub secrets: Arc<Secrets>,
+    actors: Actors,
+    log: Arc<dyn DurableLog>,
     /// Deploys of one node take turns from storing to switching, so that what answers is what is stored.
     switching: tokio::sync::Mutex<()>,
     in_flight: AtomicU64,
@@ -161,8 +216,11 @@ impl Node {
             policy => Some(Outbound::new(policy)?),
         };
         let secrets = Arc::new(Secrets::open(&config.data.join("secrets.sqlite"))?);
+        let dir = config.data.join(&config.actors.dir);
+        let log: Arc<dyn DurableLog> = Arc::new(actors::open_log(&config, &dir)?);
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new());
+        let way = Arc::new(OnceLock::new());
         let workers = Workers::open(Parts {
             config: Arc::clone(&config),
             store: Arc::clone(&store),
@@ -171,7 +229,12 @@ impl Node {
             metrics: Arc::clone(&metrics),
             outbound,
             secrets: Arc::clone(&secrets),
+            actors: Arc::clone(&way),
         })?;
+        let actors = actors::Inner::new(Arc::downgrade(&workers), Arc::clone(&runtime));
+        // Before the first actor wakes: what it is bound to leads here.
+        let _ = way.set(Arc::clone(&actors));
+        actors.open(skep_actor::Config { dir, ..config.actors.clone() }, Arc::clone(&log))?;
         let inner = Inner {
             executing: Semaphore::new(config.pool.executes_max),
             config,
@@ -182,6 +245,8 @@ impl Node {
             store,
             keys,
             secrets,
+            actors: Actors(actors),
+            log,
             switching: tokio::sync::Mutex::default(),
             in_flight: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -207,6 +272,12 @@ impl Node {
     #[must_use]
     pub fn secrets(&self) -> &Arc<Secrets> {
         &self.inner.secrets
+    }
+
+    /// The actors.
+    #[must_use]
+    pub fn actors(&self) -> &Actors {
+        &self.inner.actors
     }
 
     /// Hash of the image that isolates start from.
@@ -258,6 +329,7 @@ impl Node {
             if new {
                 inner.metrics.deploys.fetch_add(1, Relaxed);
                 inner.workers.switch(row.clone(), Some(rehearsed));
+                inner.actors.deployed(&row.worker);
             }
             Ok::<_, DeployError>((row, new))
         });
@@ -274,19 +346,31 @@ impl Node {
         let done = tokio::task::spawn_blocking(move || store.rollback(&name, to, crate::now_ms())).await;
         let row = done.unwrap_or_else(|_| Err(StoreError::Damaged("the store".to_owned(), "a rollback panicked")))?;
         self.inner.workers.switch(row.clone(), None);
+        self.inner.actors.deployed(&row.worker);
         Ok(row)
     }
 
-    /// Deletes a worker.
+    /// Deletes a worker. The actors of its classes do not go by accident.
     ///
     /// # Errors
-    /// When there is no such worker.
-    pub async fn delete(&self, name: &WorkerName) -> Result<(), StoreError> {
+    /// When there is no such worker, or it has actors and nobody said what becomes of them.
+    pub async fn delete(&self, name: &WorkerName, orphans: Orphans) -> Result<(), DeleteError> {
         let _turn = self.inner.switching.lock().await;
+        if orphans == Orphans::Refuse && self.has(name) {
+            let count = self.inner.actors.count(name).await?;
+            if count > 0 {
+                return Err(DeleteError::HasActors { worker: name.clone(), count });
+            }
+        }
         let (store, gone) = (Arc::clone(&self.inner.store), name.clone());
         let done = tokio::task::spawn_blocking(move || store.delete(&gone)).await;
         done.unwrap_or_else(|_| Err(StoreError::Damaged("the store".to_owned(), "a delete panicked")))?;
         self.inner.workers.remove(name);
+        // Their code is gone from here on: none of them is made anew in the meantime.
+        self.inner.actors.deployed(name);
+        if orphans == Orphans::Delete {
+            self.inner.actors.delete_all(name).await?;
+        }
         Ok(())
     }
 
@@ -361,26 +445,48 @@ impl Node {
     #[must_use]
     pub fn metrics(&self) -> String {
         let status = self.status();
-        self.inner.metrics.render(&[
+        let (actors, sockets) = self.inner.actors.numbers();
+        let gauges = [
             ("skep_workers", "Deployed workers.", status.workers as u64),
             ("skep_isolates", "Isolates of deployed workers that are alive.", status.isolates as u64),
             ("skep_isolate_slots_free", "Isolates that could still be started.", self.inner.runtime.free() as u64),
             ("skep_requests_in_flight", "Requests being served.", status.in_flight),
             ("skep_uptime_seconds", "Since the node opened.", status.uptime.as_secs()),
-        ])
+            ("skep_actors_awake", "Actors in memory.", actors.awake),
+            ("skep_actor_sockets", "WebSockets kept for actors, awake or asleep.", sockets as u64),
+            ("skep_actor_log_queued_bytes", "Bytes waiting to be written to the log of actors.", self.inner.log.queued_bytes() as u64),
+        ];
+        let counters = [
+            ("skep_actor_wakes_total", "Actors woken with their heap.", actors.woken),
+            ("skep_actor_constructions_total", "Actors begun by their constructor.", actors.constructed),
+            ("skep_actor_failed_starts_total", "Actors that did not start.", actors.not_started),
+            ("skep_actor_sleeps_total", "Actors put to sleep with their heap.", actors.slept),
+            ("skep_actor_ends_total", "Actors that ended otherwise.", actors.ended),
+            ("skep_actor_evictions_total", "Actors put to sleep for lack of room.", actors.pressed_out),
+            ("skep_actor_checkpoints_total", "Checkpoints written.", actors.checkpoints),
+            ("skep_actor_checkpoint_bytes_total", "Bytes of their heaps.", actors.checkpoint_bytes),
+            ("skep_actor_alarms_total", "Alarms whose handler came back.", actors.alarms_fired),
+            ("skep_actor_alarm_failures_total", "Attempts at an alarm that failed.", actors.alarms_failed),
+            ("skep_actor_alarms_lost_total", "Alarms given up after all retries.", actors.alarms_given_up),
+            ("skep_actor_refusals_total", "Messages refused because too many waited.", actors.refused),
+            ("skep_actor_folds_total", "Actors whose records were brought to their files.", actors.folded),
+        ];
+        self.inner.metrics.render(&gauges, &counters)
     }
 
-    /// Writes down what is only in memory. Called at the end, and now and then.
+    /// Puts actors to sleep, which takes a bounded time, and writes down what is only in memory. Called at the end.
     ///
     /// # Errors
-    /// When the files fail.
-    pub fn close(&self) -> Result<(), KeyError> {
-        self.inner.keys.flush()
+    /// When the files fail. What was acknowledged is safe all the same.
+    pub async fn close(&self) -> Result<(), CloseError> {
+        let actors = self.inner.actors.close().await;
+        self.inner.keys.flush()?;
+        Ok(actors?)
     }
 }
 
 /// Makes the data folder, the owner's alone, and takes its lock. The lock goes with the process, however that ends.
-fn claim(data: &Path) -> Result<File, OpenError> {
+pub(crate) fn claim(data: &Path) -> Result<File, OpenError> {
     let failed = |error| OpenError::Data(data.to_path_buf(), error);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(failed)?;
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(data.join("lock")).map_err(failed)?;

@@ -12,9 +12,12 @@ use std::{
     time::Duration,
 };
 
+use hmac::{Hmac, Mac};
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, params};
+use sha2::Sha256;
 use skep_gateway::{HostRule, HostRuleError, Secret, SecretError, Vault};
+use skep_id::WorkerName;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS secret (
@@ -24,6 +27,8 @@ const SCHEMA: &str = "
         hosts TEXT NOT NULL,
         updated_at INTEGER NOT NULL
     ) STRICT;
+    -- What placeholders are made with; one row.
+    CREATE TABLE IF NOT EXISTS stand_in (key BLOB NOT NULL) STRICT;
 ";
 
 /// Most secrets of a node; all are held in memory.
@@ -77,6 +82,8 @@ struct Kept {
 /// All secrets. Reads are from memory.
 pub struct Secrets {
     database: Mutex<Connection>,
+    /// Makes placeholders that nobody can guess, and the same ones after a restart: heaps of actors hold them.
+    stand_in_key: [u8; 32],
     kept: RwLock<BTreeMap<String, Kept>>,
 }
 
@@ -94,6 +101,7 @@ impl Secrets {
         database.pragma_update(None, "secure_delete", true)?;
         database.pragma_update(None, "journal_mode", "TRUNCATE")?;
         database.execute_batch(SCHEMA)?;
+        let stand_in_key = stand_in_key(&database)?;
         let mut kept = BTreeMap::new();
         {
             let mut query = database.prepare("SELECT name, value, hosts, updated_at FROM secret")?;
@@ -104,7 +112,7 @@ impl Secrets {
                 kept.insert(row.get(0)?, Kept { secret: Arc::new(Secret::new(&value, hosts)?), updated_at: row.get(3)? });
             }
         }
-        Ok(Self { database: Mutex::new(database), kept: RwLock::new(kept) })
+        Ok(Self { database: Mutex::new(database), stand_in_key, kept: RwLock::new(kept) })
     }
 
     /// Sets a secret; requests from now on get the new value.
@@ -153,6 +161,25 @@ impl Secrets {
         self.kept.read().iter().map(row).collect()
     }
 
+    /// What a placeholder is made of: for deployed code the same at every start of the same version, else random. `None` where the system has
+    /// no randomness.
+    pub(crate) fn stand_in(&self, deployed: Option<(&WorkerName, &[u8; 32])>, binding: &str) -> Option<[u8; 20]> {
+        let mut made = [0; 20];
+        match deployed {
+            None => getrandom::fill(&mut made).ok()?,
+            Some((worker, fingerprint)) => {
+                let mut mac = Hmac::<Sha256>::new_from_slice(&self.stand_in_key).ok()?;
+                for part in [worker.as_str().as_bytes(), fingerprint, binding.as_bytes()] {
+                    mac.update(&(part.len() as u64).to_le_bytes());
+                    mac.update(part);
+                }
+                let mac = mac.finalize().into_bytes();
+                made.copy_from_slice(mac.get(..20)?);
+            }
+        }
+        Some(made)
+    }
+
     /// Whether there is one of that name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
@@ -166,6 +193,14 @@ impl Vault for Secrets {
     }
 }
 
+/// The key of this file; made with it.
+fn stand_in_key(database: &Connection) -> Result<[u8; 32], SecretsError> {
+    let mut new = [0; 32];
+    getrandom::fill(&mut new).map_err(io::Error::other)?;
+    database.execute("INSERT INTO stand_in (key) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM stand_in)", [new])?;
+    Ok(database.query_row("SELECT key FROM stand_in", [], |row| row.get(0))?)
+}
+
 fn shown(secret: &Secret) -> Vec<String> {
     secret.hosts().iter().map(ToString::to_string).collect()
 }
@@ -174,4 +209,25 @@ fn is_name(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
         && name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placeholder_in_a_heap_is_good_after_a_restart_and_no_other_version_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secrets.sqlite");
+        let worker: WorkerName = "w".parse().unwrap();
+        let made = |version: [u8; 32], binding: &str| Secrets::open(&file).unwrap().stand_in(Some((&worker, &version)), binding).unwrap();
+        let first = made([1; 32], "KEY");
+        assert_eq!(first, made([1; 32], "KEY"));
+        assert_ne!(first, made([2; 32], "KEY"));
+        assert_ne!(first, made([1; 32], "OTHER"));
+        let secrets = Secrets::open(&file).unwrap();
+        assert_ne!(secrets.stand_in(None, "KEY"), secrets.stand_in(None, "KEY"), "code that is not deployed gets new ones");
+        let other = Secrets::open(&folder.path().join("other.sqlite")).unwrap();
+        assert_ne!(other.stand_in(Some((&worker, &[1; 32])), "KEY"), Some(first), "nobody who does not have the key can tell");
+    }
 }

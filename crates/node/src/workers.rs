@@ -1,9 +1,9 @@
 //! Deployed workers: which version answers to a name, and the way of a request to one of its isolates.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Instant,
 };
 
@@ -19,7 +19,7 @@ use skep_isolate::{
 };
 
 use crate::{
-    Binding, Code, Config, Entrypoint, Guest, Runtime, Secrets, Served, VersionRow,
+    Binding, Code, Config, Entrypoint, Guest, NamespaceName, Runtime, Secrets, Served, VersionRow, actors,
     metrics::Metrics,
     pool::{Lease, Pick, Pool, Slots},
     store::{Store, StoreError},
@@ -73,6 +73,8 @@ pub(crate) struct Parts {
     /// Where `fetch()` goes; `None` refuses it.
     pub outbound: Option<Outbound>,
     pub secrets: Arc<Secrets>,
+    /// The way to actors; set once those are open, before anything is bound.
+    pub actors: Arc<OnceLock<Arc<actors::Inner>>>,
 }
 
 /// All deployed workers of a node.
@@ -224,6 +226,17 @@ impl Workers {
         Ok(self.pool.admit(&live.slots, self.parts.runtime.start(Arc::clone(worker))))
     }
 
+    /// The code of a worker's active version, as its isolates take it.
+    pub async fn code_of(&self, name: &WorkerName) -> Result<Arc<Worker>, DispatchError> {
+        let live = self.find(name)?;
+        live.worker.get_or_try_init(|| self.read(&live.row)).await.map(Arc::clone)
+    }
+
+    /// Hash over everything that the active version of a worker consists of.
+    pub fn version_hash(&self, name: &WorkerName) -> Option<String> {
+        self.live.read().get(name).map(|live| live.row.hash.clone())
+    }
+
     async fn read(&self, row: &VersionRow) -> Result<Arc<Worker>, DispatchError> {
         let (store, of) = (Arc::clone(&self.parts.store), row.clone());
         let code = tokio::task::spawn_blocking(move || store.code(&of)).await;
@@ -234,15 +247,20 @@ impl Workers {
     /// Code and settings as an isolate takes them.
     fn worker(&self, name: &WorkerName, code: &Code) -> Worker {
         let observer = Arc::new(TailObserver { tail: self.tails.of(name) });
-        self.isolate_worker(code, observer)
+        self.isolate_worker(code, observer, Some(name))
     }
 
-    /// The same for code that is not deployed.
-    pub fn isolate_worker(&self, code: &Code, observer: Arc<dyn Observer>) -> Worker {
+    /// The same for code that is perhaps not deployed: without a name, it has no classes of its own.
+    pub fn isolate_worker(&self, code: &Code, observer: Arc<dyn Observer>, name: Option<&WorkerName>) -> Worker {
         let limits = self.parts.config.limits.lowered(&code.limits);
         let mut placeholders = Placeholders::of(Arc::clone(&self.parts.secrets) as Arc<dyn Vault>);
-        let mut bound = |(key, binding): (&String, &Binding)| Some((key.clone(), self.bind(binding, limits, &mut placeholders)?));
-        let bindings = code.bindings.iter().filter_map(&mut bound).collect();
+        let fingerprint = name.map(|_| code.fingerprint());
+        let mut bound = |(key, binding): (&String, &Binding)| {
+            let stand_in = || self.parts.secrets.stand_in(name.zip(fingerprint.as_ref()), key);
+            Some((key.clone(), self.bind(binding, limits, name, &mut placeholders, stand_in)?))
+        };
+        let mut bindings: Vec<(String, Bound)> = code.bindings.iter().filter_map(&mut bound).collect();
+        bindings.extend(name.and_then(|name| self.exports(name, code)).map(|exports| (String::new(), exports)));
         let placeholders = (!placeholders.is_empty()).then(|| Arc::new(placeholders));
         let observer = match &placeholders {
             Some(placeholders) => Arc::new(Hiding { next: observer, placeholders: Arc::clone(placeholders) }),
@@ -264,22 +282,42 @@ impl Workers {
         }
     }
 
-    fn bind(&self, binding: &Binding, limits: Limits, placeholders: &mut Placeholders) -> Option<Bound> {
+    /// What `ctx.exports` leads out of the isolate: the classes of this worker that bindings name, and, for its actors, the worker itself.
+    fn exports(&self, name: &WorkerName, code: &Code) -> Option<Bound> {
+        let actors = self.parts.actors.get()?;
+        let classes: BTreeSet<NamespaceName> = code.namespaces(name).into_iter().filter(|namespace| namespace.worker == *name).collect();
+        if classes.is_empty() {
+            return None;
+        }
+        let own =
+            Bound::Service(Arc::new(Service { workers: Weak::clone(&self.own), worker: name.clone(), entrypoint: Entrypoint::default() }));
+        let classes = classes.into_iter().map(|namespace| (namespace.class.clone(), Bound::Namespace(actors.class(&namespace))));
+        Some(Bound::Exports(classes.chain([("default".to_owned(), own)]).collect()))
+    }
+
+    fn bind(
+        &self,
+        binding: &Binding,
+        limits: Limits,
+        name: Option<&WorkerName>,
+        placeholders: &mut Placeholders,
+        stand_in: impl FnOnce() -> Option<[u8; 20]>,
+    ) -> Option<Bound> {
         Some(match binding {
             Binding::Text { value } => Bound::Text(value.clone()),
             Binding::Json { value } => Bound::Json(value.to_string()),
-            Binding::Secret { name } => {
-                let mut random = [0; 20];
-                // Without randomness there is no placeholder that nobody can guess, so there is none.
-                getrandom::fill(&mut random).ok()?;
-                Bound::Secret(placeholders.add(name, random))
-            }
+            // Without randomness there is no placeholder that nobody can guess, so there is none.
+            Binding::Secret { name } => Bound::Secret(placeholders.add(name, stand_in()?)),
             Binding::Data { bytes } => Bound::Data(Bytes::copy_from_slice(bytes)),
             Binding::Service { worker, entrypoint, props } => Bound::Service(Arc::new(Service {
                 workers: Weak::clone(&self.own),
                 worker: worker.clone(),
                 entrypoint: Entrypoint { name: entrypoint.clone(), props: props.as_ref().map(|props| props.to_string().into()) },
             })),
+            Binding::Actors { class_name, worker } => {
+                let worker = worker.as_ref().or(name)?.clone();
+                Bound::Namespace(self.parts.actors.get()?.class(&NamespaceName { worker, class: class_name.clone() }))
+            }
             // One for all isolates of a version, and a new one for the next: what was loaded on behalf of old code is not
             // found by new code.
             Binding::Loader => {

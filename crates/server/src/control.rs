@@ -15,6 +15,7 @@ use skep_node::Node;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    actors,
     auth::{Guard, check},
     execute, keys,
     reply::Failure,
@@ -95,6 +96,14 @@ fn operation(operation: Operation, filter: MethodFilter) -> MethodRouter<Control
         Operation::Secrets => on(filter, secrets::list),
         Operation::PutSecret => on(filter, secrets::put),
         Operation::DeleteSecret => on(filter, secrets::delete),
+        Operation::Actors => on(filter, actors::list),
+        Operation::Actor => on(filter, actors::show),
+        Operation::ActorSql => on(filter, actors::sql),
+        Operation::CheckpointActor => on(filter, actors::checkpoint),
+        Operation::ForkActor => on(filter, actors::fork),
+        Operation::RewindActor => on(filter, actors::rewind),
+        Operation::ExportActor => on(filter, actors::export),
+        Operation::DeleteActor => on(filter, actors::delete),
     }
 }
 

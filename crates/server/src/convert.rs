@@ -101,6 +101,7 @@ fn binding_in(name: &str, binding: api::Binding) -> Result<node::Binding, Failur
         api::Binding::Secret { name } => node::Binding::Secret { name },
         api::Binding::Data { base64 } => node::Binding::Data { bytes: bytes_in(name, &base64)? },
         api::Binding::Service { worker, entrypoint, props } => node::Binding::Service { worker, entrypoint, props },
+        api::Binding::Actors { class_name, worker } => node::Binding::Actors { class_name, worker },
         api::Binding::Loader {} => node::Binding::Loader,
     })
 }
@@ -129,6 +130,7 @@ pub(crate) fn scope_in(scope: api::Scope) -> Scope {
         api::Scope::Deploy => Scope::Deploy,
         api::Scope::Execute => Scope::Execute,
         api::Scope::Read => Scope::Read,
+        api::Scope::Actors => Scope::Actors,
     }
 }
 
@@ -138,6 +140,7 @@ fn scope_out(scope: Scope) -> api::Scope {
         Scope::Deploy => api::Scope::Deploy,
         Scope::Execute => api::Scope::Execute,
         Scope::Read => api::Scope::Read,
+        Scope::Actors => api::Scope::Actors,
     }
 }
 
@@ -167,6 +170,72 @@ pub(crate) fn version_out(row: node::VersionRow) -> api::Version {
         hash: row.hash,
         size: row.size,
         message: row.message,
+    }
+}
+
+pub(crate) fn point_in(point: api::Point) -> node::Point {
+    match point {
+        api::Point::Time(time) => node::Point::Time(u64::try_from(time).unwrap_or_default()),
+        api::Point::Bookmark(bookmark) => node::Point::Bookmark(bookmark),
+    }
+}
+
+pub(crate) fn actor_out(row: node::ActorRow) -> api::Actor {
+    api::Actor {
+        id: row.id,
+        worker: row.namespace.worker,
+        class: row.namespace.class,
+        name: row.name,
+        parent: row.parent,
+        state: match row.state {
+            node::ActorState::Asleep => api::ActorState::Asleep,
+            node::ActorState::Waking => api::ActorState::Waking,
+            node::ActorState::Awake => api::ActorState::Awake,
+            node::ActorState::FallingAsleep => api::ActorState::FallingAsleep,
+        },
+        created_at: time_out(row.created_ms),
+        active_at: time_out(row.active_ms),
+        database_bytes: row.database_bytes,
+        wakes_at: row.wakes_ms.map(time_out),
+    }
+}
+
+pub(crate) fn actor_details_out(shown: node::ActorDetails) -> api::ActorDetails {
+    let line = |(at, text)| api::ActorLine { at: time_out(at), text };
+    api::ActorDetails {
+        actor: actor_out(shown.row),
+        epoch: shown.epoch,
+        seq: shown.seq,
+        bookmark: shown.bookmark,
+        alarms: shown.alarms.into_iter().map(|(name, at)| (name, time_out(at))).collect(),
+        log: shown.log.into_iter().map(line).collect(),
+    }
+}
+
+fn time_out(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn receipt_out(receipt: node::Receipt) -> api::Receipt {
+    let tier = serde_json::to_value(receipt.tier).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
+    api::Receipt { actor: receipt.actor, epoch: receipt.epoch.0, seq: receipt.seq.0, tier }
+}
+
+pub(crate) fn rows_out(rows: node::ActorRows) -> api::ActorRows {
+    let row = |row: Vec<node::SqlValue>| row.into_iter().map(sql_value_out).collect();
+    api::ActorRows { columns: rows.columns, rows: rows.rows.into_iter().map(row).collect() }
+}
+
+/// JSON has fewer kinds of values than SQLite: bytes, integers beyond 2^53, and reals that are no numbers are marked.
+fn sql_value_out(value: node::SqlValue) -> serde_json::Value {
+    use node::SqlValue as Sql;
+    match value {
+        Sql::Null => serde_json::Value::Null,
+        Sql::Integer(n) if n.unsigned_abs() > 1 << 53 => serde_json::json!({ "integer": n.to_string() }),
+        Sql::Integer(n) => n.into(),
+        Sql::Real(x) => serde_json::Number::from_f64(x).map_or_else(|| serde_json::json!({ "real": x.to_string() }), Into::into),
+        Sql::Text(text) => text.into(),
+        Sql::Blob(bytes) => serde_json::json!({ "base64": STANDARD.encode(bytes) }),
     }
 }
 

@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod actors;
 mod auth;
 mod config;
 mod control;

@@ -129,8 +129,8 @@ impl Server {
             }
         });
         let in_time = finished.await.is_ok();
-        if let Err(error) = node.close() {
-            tracing::error!(%error, "the times at which keys were last used could not be written");
+        if let Err(error) = node.close().await {
+            tracing::error!(%error, "not everything could be written down");
         }
         in_time
     }

@@ -7,7 +7,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use skep_access::KeyError;
 use skep_api::{ApiError, ErrorBody, ErrorCode};
-use skep_node::{CodeError, DeployError, Outcome, StoreError};
+use skep_node::{CodeError, DeleteError, DeployError, Outcome, StoreError};
 
 /// An error on its way to the client.
 pub(crate) struct Failure(pub ApiError);
@@ -52,6 +52,22 @@ impl From<StoreError> for Failure {
                 Self::new(ErrorCode::NotFound, error.to_string(), format!("`skep workers versions {name}` shows what there is."))
             }
             other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<DeleteError> for Failure {
+    fn from(error: DeleteError) -> Self {
+        match error {
+            DeleteError::Store(error) => error.into(),
+            DeleteError::Actors(error) => error.into(),
+            DeleteError::HasActors { ref worker, .. } => Self::new(
+                ErrorCode::Conflict,
+                error.to_string(),
+                format!(
+                    "`skep workers rm {worker} --actors delete` deletes them too; `--actors keep` leaves them for a worker of that name to come."
+                ),
+            ),
         }
     }
 }

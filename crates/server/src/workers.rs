@@ -2,14 +2,15 @@
 
 use axum::{
     Extension,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use serde::Deserialize;
 use skep_access::Principal;
 use skep_api::{Deploy, Deployed, ErrorCode, Rollback, VersionList, Worker, WorkerList};
 use skep_id::WorkerName;
-use skep_node::VersionRow;
+use skep_node::{Orphans, VersionRow};
 
 use crate::{
     control::{Control, Json},
@@ -38,8 +39,34 @@ pub(crate) async fn rollback(
     Ok(json(StatusCode::OK, &deployed(&control, row, false)))
 }
 
-pub(crate) async fn delete(State(control): State<Control>, Path(name): Path<String>) -> Result<Response, Failure> {
-    control.node.delete(&worker_name(&name)?).await?;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Deleted {
+    actors: Option<Left>,
+}
+
+/// What becomes of the actors of a deleted worker.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Left {
+    Delete,
+    Keep,
+}
+
+pub(crate) async fn delete(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    asked: Result<Query<Deleted>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(asked) = asked.map_err(|error| {
+        Failure::new(ErrorCode::Invalid, format!("the query is not what this route takes: {error}"), "`?actors=delete` or `?actors=keep`.")
+    })?;
+    let orphans = match asked.actors {
+        None => Orphans::Refuse,
+        Some(Left::Delete) => Orphans::Delete,
+        Some(Left::Keep) => Orphans::Keep,
+    };
+    control.node.delete(&worker_name(&name)?, orphans).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -59,7 +86,8 @@ pub(crate) async fn versions(State(control): State<Control>, Path(name): Path<St
 }
 
 pub(crate) fn worker_name(text: &str) -> Result<WorkerName, Failure> {
-    text.parse().map_err(|error: skep_id::ParseError| Failure::new(ErrorCode::Invalid, error.to_string(), ""))
+    text.parse()
+        .map_err(|error: skep_id::ParseError| Failure::new(ErrorCode::Invalid, error.to_string(), "`skep workers ls` shows all workers."))
 }
 
 fn deployed(control: &Control, row: VersionRow, unchanged: bool) -> Deployed {

@@ -14,9 +14,10 @@ use crate::{Global, client::Client, failure::Failure, output};
 #[command(after_help = "Examples:
   skep deploy hello.ts
   skep deploy ./my-app --name app --binding GREETING=hi --limit cpu_ms=200
+  skep deploy counter.ts --actors COUNTERS=Counter
   skep deploy . --dry-run
 
-A folder is understood by its wrangler.jsonc, wrangler.toml or package.json, or by names such as src/index.ts.")]
+A folder is understood by its wrangler.jsonc, wrangler.toml (durable_objects included) or package.json, or by names such as src/index.ts.")]
 pub struct Deploy {
     /// The worker's file, or its folder.
     #[arg(value_name = "FILE|FOLDER")]
@@ -49,6 +50,9 @@ pub struct Settings {
     /// What the worker behind the service NAME finds in `ctx.props`: a JSON object.
     #[arg(long = "service-props", value_name = "NAME=JSON")]
     service_props: Vec<String>,
+    /// Actors of an exported class in `env`; with WORKER# of another worker's.
+    #[arg(long = "actors", value_name = "NAME=[WORKER#]CLASS")]
+    actors: Vec<String>,
     /// The placeholder of a secret in `env` (see `skep secret`).
     #[arg(long = "secret", value_name = "NAME=SECRET")]
     secrets: Vec<String>,
@@ -73,6 +77,11 @@ impl Settings {
             let (name, target) = pair(given)?;
             let (worker, class) = target.split_once('#').map_or((target, None), |(worker, class)| (worker, Some(class.to_owned())));
             bindings.insert(name.to_owned(), service(worker, class, None)?);
+        }
+        for given in &self.actors {
+            let (name, target) = pair(given)?;
+            let (worker, class) = target.split_once('#').map_or((None, target), |(worker, class)| (Some(worker), class));
+            bindings.insert(name.to_owned(), actors(class, worker)?);
         }
         for given in &self.secrets {
             let (name, secret) = pair(given)?;
@@ -110,6 +119,11 @@ fn pair(given: &str) -> Result<(&str, &str), Failure> {
     parts.ok_or_else(|| Failure::wrong(format!("{given:?} is not of the form NAME=VALUE"), ""))
 }
 
+fn actors(class_name: &str, worker: Option<&str>) -> Result<Binding, Failure> {
+    let worker = worker.map(str::parse).transpose().map_err(|error: skep_id::ParseError| Failure::wrong(error.to_string(), ""))?;
+    Ok(Binding::Actors { class_name: class_name.to_owned(), worker })
+}
+
 fn service(worker: &str, entrypoint: Option<String>, props: Option<serde_json::Value>) -> Result<Binding, Failure> {
     let worker = worker.parse().map_err(|error: skep_id::ParseError| Failure::wrong(error.to_string(), ""))?;
     Ok(Binding::Service { worker, entrypoint, props })
@@ -119,6 +133,9 @@ impl Deploy {
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         let project = Project::find(&self.path)
             .map_err(|error| Failure::of(ErrorCode::Invalid, &error, "Name the worker's file, or a folder that says which one it is."))?;
+        for remark in &project.remarks {
+            eprintln!("note: {remark}");
+        }
         let name = self.worker_name(&project)?;
         let body = self.body(&project)?;
         if self.dry_run {
@@ -186,6 +203,7 @@ fn project_binding(binding: &ProjectBinding) -> Result<Binding, Failure> {
         ProjectBinding::Value(serde_json::Value::String(text)) => Binding::Text { value: text.clone() },
         ProjectBinding::Value(value) => Binding::Json { value: value.clone() },
         ProjectBinding::Service { worker, entrypoint, props } => service(worker, entrypoint.clone(), props.clone())?,
+        ProjectBinding::Actors { class_name, worker } => actors(class_name, worker.as_deref())?,
         ProjectBinding::Loader => Binding::Loader {},
     })
 }

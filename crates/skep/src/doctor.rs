@@ -1,11 +1,18 @@
 //! `skep doctor`: looks at the machine, the data folder and the node, and says what is amiss.
 
-use std::{fs, io::Write, path::Path, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use clap::Args;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use skep_api::{ErrorCode, NodeStatus};
 use skep_bundle::{Compiler, CompilerConfig, Fence};
+use skep_node::OpenError;
 
 use crate::{Global, client::Client, failure::Failure, output};
 
@@ -22,8 +29,32 @@ struct Check {
     said: String,
 }
 
-pub fn run(global: &Global) -> Result<(), Failure> {
-    let mut checks = vec![data_folder(&global.data()), open_files(), mappings()];
+#[derive(Args)]
+#[command(after_help = "Examples:
+  skep doctor
+  skep doctor --repair         repair files of actors from their log, where it has what is missing
+
+Files of actors are looked at while no node runs on the data folder.")]
+pub struct Doctor {
+    /// Repair files of actors, as far as their log can.
+    #[arg(long)]
+    repair: bool,
+    /// The node's configuration file, where it has settings for actors.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Doctor {
+    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+        let mut config = crate::up::File::read(self.config.as_deref())?.node;
+        config.data = global.data.clone().unwrap_or(config.data);
+        examine(global, &config, self.repair)
+    }
+}
+
+fn examine(global: &Global, config: &skep_node::Config, repair: bool) -> Result<(), Failure> {
+    let mut checks = vec![data_folder(&config.data), open_files(), mappings()];
+    checks.extend(actors(config, repair));
     checks.extend(compile_fences());
     checks.push(node(global));
     if global.json {
@@ -52,6 +83,41 @@ fn data_folder(data: &Path) -> Check {
         written.map(|()| format!("{shown} can be written")).map_err(|error| format!("{shown} cannot be written: {error}"))
     };
     check("data folder", try_it())
+}
+
+/// One check for all that is sound, and one for each thing that is not.
+fn actors(config: &skep_node::Config, repair: bool) -> Vec<Check> {
+    let looked =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| error.to_string()).and_then(
+            |runtime| match runtime.block_on(skep_node::inspect_actors(config, repair)) {
+                Err(OpenError::InUse(_)) => Ok(None),
+                other => other.map(Some).map_err(|error| with_causes(&error)),
+            },
+        );
+    let found = match looked {
+        Err(why) => return vec![check("actors", Err(why))],
+        Ok(None) => return vec![check("actors", Ok("a node runs; their files are looked at when it has stopped".to_owned()))],
+        Ok(Some(found)) => found,
+    };
+    if found.findings.is_empty() {
+        return vec![check("actors", Ok(format!("the files of {} actors are sound", found.actors)))];
+    }
+    let one = |said: String| Check { name: "actors".to_owned(), ok: !found.amiss, said };
+    let mut checks: Vec<Check> = found.findings.iter().cloned().map(one).collect();
+    if found.amiss && !repair {
+        checks.push(one("`skep doctor --repair` repairs what the log has, and says what is lost".to_owned()));
+    }
+    checks
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn open_files() -> Check {

@@ -16,7 +16,7 @@ use crate::{Global, client::Client, failure::Failure, output};
   skep key ls
   skep key revoke 2v8k6m1q9x3c7z5b
 
-Scopes: admin (everything), deploy, execute, read. Only admin includes others.")]
+Scopes: admin (everything), deploy, execute, read, actors. Only admin includes others.")]
 pub struct Key {
     #[command(subcommand)]
     command: Command,
@@ -78,7 +78,7 @@ fn create(global: &Global, scopes: &[String], label: &str, expires_at: Option<i6
         .iter()
         .map(|word| {
             Scope::from_word(word)
-                .ok_or_else(|| Failure::wrong(format!("{word:?} is not a scope"), "Scopes are admin, deploy, execute and read."))
+                .ok_or_else(|| Failure::wrong(format!("{word:?} is not a scope"), "Scopes are admin, deploy, execute, read and actors."))
         })
         .collect::<Result<Vec<_>, _>>()?;
     if global.url.is_some() {
@@ -127,6 +127,7 @@ fn wire(scope: Scope) -> skep_api::Scope {
         Scope::Deploy => skep_api::Scope::Deploy,
         Scope::Execute => skep_api::Scope::Execute,
         Scope::Read => skep_api::Scope::Read,
+        Scope::Actors => skep_api::Scope::Actors,
     }
 }
 

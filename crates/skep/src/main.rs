@@ -3,6 +3,7 @@
 
 #![warn(missing_docs)]
 
+mod actors;
 mod client;
 mod compile_child;
 mod deploy;
@@ -70,6 +71,8 @@ enum Command {
     Deploy(deploy::Deploy),
     /// List workers and versions, roll back, delete.
     Workers(workers::Workers),
+    /// List actors, look into them, checkpoint, fork, rewind, export, delete.
+    Actors(actors::Actors),
     /// Watch a worker's logs, exceptions and outcomes.
     Tail(tail::Tail),
     /// Run a snippet once and print its result.
@@ -79,7 +82,7 @@ enum Command {
     /// Set, list and delete secrets that workers use without seeing them.
     Secret(secret::Secret),
     /// Look for what would keep a node from running well.
-    Doctor,
+    Doctor(doctor::Doctor),
     /// Print the OpenAPI document.
     Openapi,
     /// Print the version and the hash of the isolate image.
@@ -96,11 +99,12 @@ fn main() -> ExitCode {
         Command::Up(command) => command.run(global),
         Command::Deploy(command) => command.run(global),
         Command::Workers(command) => command.run(global),
+        Command::Actors(command) => command.run(global),
         Command::Tail(command) => command.run(global),
         Command::Execute(command) => command.run(global),
         Command::Key(command) => command.run(global),
         Command::Secret(command) => command.run(global),
-        Command::Doctor => doctor::run(global),
+        Command::Doctor(command) => command.run(global),
         Command::Openapi => openapi::run(),
         Command::Version => version::run(global),
         Command::CompileChild => compile_child::run(),

@@ -35,10 +35,42 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) {
     }
 }
 
+/// Prints rows whose columns are known only when they come.
+pub fn grid(head: &[String], rows: &[Vec<String>]) {
+    let mut width: Vec<usize> = head.iter().map(|name| name.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in width.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let print = |cells: &[String]| {
+        let padded: Vec<String> = cells.iter().zip(&width).map(|(cell, width)| format!("{cell:width$}")).collect();
+        line(padded.join("  ").trim_end());
+    };
+    print(head);
+    rows.iter().for_each(|row| print(row));
+}
+
+/// `512 B`, `3.4 KiB`, `1.0 MiB`.
+pub fn bytes(bytes: u64) -> String {
+    let (mut size, mut unit) = (bytes as f64, "B");
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if size < 1_024.0 {
+            break;
+        }
+        (size, unit) = (size / 1_024.0, next);
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") }
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64)
+}
+
 /// `3 min ago`, `in 2 d`.
 pub fn ago(at_ms: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
-    let seconds = (now - at_ms) / 1_000;
+    let seconds = (now_ms() - at_ms) / 1_000;
     let span = match seconds.abs() {
         s @ 0..60 => format!("{s} s"),
         s @ 60..3_600 => format!("{} min", s / 60),

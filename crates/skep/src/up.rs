@@ -5,7 +5,7 @@ use std::{fs, io::IsTerminal, net::SocketAddr, path::PathBuf, time::Instant};
 use clap::Args;
 use serde::Deserialize;
 use skep_api::ErrorCode;
-use skep_node::{Node, OpenError};
+use skep_node::{LogError, Node, OpenError};
 use skep_server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -17,7 +17,8 @@ use crate::{Global, client::URL_FILE, failure::Failure, output};
   skep up
   skep up --listen 0.0.0.0:443 --domain workers.example.com --config skep.toml
 
-The configuration file is TOML with two tables, [node] and [server]; unknown fields are refused.
+The configuration file is TOML with two tables, [node] and [server]; unknown fields are refused. Actors are set in [node.actors]
+(idle_ms, awake_max, retention_ms, …), their log in [node.log].
 SKEP_LOG sets what is logged, for example SKEP_LOG=debug.")]
 pub struct Up {
     /// A configuration file.
@@ -37,9 +38,19 @@ pub struct Up {
 /// The configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
-    node: skep_node::Config,
-    server: skep_server::Config,
+pub struct File {
+    pub node: skep_node::Config,
+    pub server: skep_server::Config,
+}
+
+impl File {
+    /// What the file says; without one, the defaults.
+    pub fn read(path: Option<&std::path::Path>) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let unreadable = |error: &dyn std::error::Error| Failure::of(ErrorCode::Invalid, error, format!("Look at {}.", path.display()));
+        let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+        toml::from_str(&text).map_err(|error| unreadable(&error))
+    }
 }
 
 impl Up {
@@ -55,15 +66,7 @@ impl Up {
     }
 
     fn settings(&self, global: &Global) -> Result<File, Failure> {
-        let mut file = match &self.config {
-            None => File::default(),
-            Some(path) => {
-                let unreadable =
-                    |error: &dyn std::error::Error| Failure::of(ErrorCode::Invalid, error, format!("Look at {}.", path.display()));
-                let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
-                toml::from_str(&text).map_err(|error| unreadable(&error))?
-            }
-        };
+        let mut file = File::read(self.config.as_deref())?;
         if let Some(data) = &global.data {
             file.node.data.clone_from(data);
         }
@@ -125,6 +128,12 @@ fn unopened(error: &OpenError) -> Failure {
         OpenError::InUse(_) => "Stop the other node, or give --data with another folder.",
         OpenError::Data(..) => "Give --data with a folder that this user may write to.",
         OpenError::Engine(_) => "`skep doctor` looks for the reasons.",
+        OpenError::Log(LogError::Unsafe(..)) => {
+            "Give --data with a folder on a local disk; where what is acknowledged may be lost with the power, set trust_any_folder in [node.log]."
+        }
+        OpenError::Log(LogError::Damaged { .. }) => {
+            "`skep doctor` looks at all files; accept_losses in [node.log] opens the log without what is lost."
+        }
         _ => "",
     };
     Failure::of(ErrorCode::Unavailable, error, hint)

@@ -12,7 +12,8 @@ use crate::{Global, client::Client, failure::Failure, output};
   skep workers versions hello
   skep workers rollback hello          return to the version that answered before
   skep workers rollback hello v3
-  skep workers rm hello")]
+  skep workers rm hello
+  skep workers rm app --actors delete  delete its actors too")]
 pub struct Workers {
     #[command(subcommand)]
     command: Command,
@@ -38,6 +39,10 @@ enum Command {
     Rm {
         /// The worker.
         name: String,
+        /// What becomes of the actors of its classes: `delete` them with all they have, or `keep` them for a worker of the same name to
+        /// come. Without it, a worker that has actors stays.
+        #[arg(long, value_parser = ["delete", "keep"])]
+        actors: Option<String>,
     },
 }
 
@@ -57,8 +62,9 @@ impl Workers {
                 }
                 Ok(())
             }
-            Command::Rm { name } => {
-                client.delete(&path(name)?)?;
+            Command::Rm { name, actors } => {
+                let what = actors.as_ref().map(|what| format!("?actors={what}")).unwrap_or_default();
+                client.delete(&format!("{}{what}", path(name)?))?;
                 if !global.json {
                     output::line(&format!("{name} is deleted"));
                 }

@@ -45,7 +45,16 @@ fn open(config: skep_node::Config) -> Node {
     let _one = OPENING.lock();
     let (shared, own) = (PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("engine-cache"), config.data.join("cache"));
     share(&shared, &own);
-    let node = Node::open(config, ("/nowhere".into(), vec![])).unwrap();
+    let node = loop {
+        match Node::open(config.clone(), ("/nowhere".into(), vec![])) {
+            Ok(node) => break node,
+            // What goes on by itself in an earlier node of this process ends within a second of it.
+            Err(skep_node::OpenError::Log(error)) if error.to_string().contains("another process") => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    };
     share(&own, &shared);
     node
 }
@@ -61,9 +70,16 @@ impl House {
     }
 
     pub async fn with(change: impl FnOnce(&mut skep_node::Config, &mut skep_server::Config)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), change).await
+    }
+
+    /// A house on a folder that an earlier one left.
+    pub async fn on(folder: tempfile::TempDir, change: impl FnOnce(&mut skep_node::Config, &mut skep_server::Config)) -> Self {
         let mut config = skep_node::Config { data: folder.path().join("data"), ..skep_node::Config::default() };
         config.engine.isolates_max = 64;
+        // Small files: each test has a log of its own, perhaps in memory.
+        config.log =
+            skep_node::LogConfig { segment_bytes: 1 << 20, fill: false, trust_any_folder: true, ..skep_node::LogConfig::default() };
         let mut front = skep_server::Config { listen: ([127, 0, 0, 1], 0).into(), drain_ms: 5_000, ..skep_server::Config::default() };
         change(&mut config, &mut front);
         fs::create_dir_all(&config.data).unwrap();

@@ -9,7 +9,7 @@ async fn nothing_answers_without_a_key_but_health_and_workers() {
     let house = House::start().await;
     for route in skep_api::ROUTES {
         let method = method(route.method);
-        let path = route.path.replace("{name}", "a").replace("{id}", "0000000000000000");
+        let path = route.path.replace("{name}", "a").replace("{id}", "0000000000000000").replace("{actor}", "a%2FC%2Fx");
         let answer = house.ask(method, &path, None, "").await;
         if route.scope.is_some() {
             assert_eq!((answer.status, answer.code().as_str()), (StatusCode::UNAUTHORIZED, "unauthorized"), "{path}");

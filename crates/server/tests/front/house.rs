@@ -54,11 +54,23 @@ impl House {
 
     pub async fn on(folder: tempfile::TempDir, change: impl FnOnce(&mut skep_node::Config, &mut skep_server::Config)) -> Self {
         let mut config = skep_node::Config { data: folder.path().join("data"), ..skep_node::Config::default() };
+        // Small files: each test has a log of its own, perhaps in memory.
+        config.log =
+            skep_node::LogConfig { segment_bytes: 1 << 20, fill: false, trust_any_folder: true, ..skep_node::LogConfig::default() };
         let mut front = skep_server::Config { listen: ([127, 0, 0, 1], 0).into(), drain_ms: 2_000, ..skep_server::Config::default() };
         change(&mut config, &mut front);
         let counts = Arc::new(Counts::default());
-        let runtime = Arc::new(Scripted { counts: Arc::clone(&counts) });
-        let node = Node::open_with(config, ("/nowhere".into(), vec![]), runtime).unwrap();
+        let node = loop {
+            let runtime = Arc::new(Scripted { counts: Arc::clone(&counts) });
+            match Node::open_with(config.clone(), ("/nowhere".into(), vec![]), runtime) {
+                Ok(node) => break node,
+                // What goes on by itself in an earlier node of this process ends within a second of it.
+                Err(skep_node::OpenError::Log(error)) if error.to_string().contains("another process") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        };
         node.ensure_admin_key().unwrap();
         let token = read(&folder.path().join("data/admin.key"));
         let server = Server::bind(&front, node.clone()).await.unwrap();
@@ -101,6 +113,15 @@ impl House {
 
     pub async fn control(&self, method: Method, path: &str, body: &str) -> Answer {
         self.ask(method, path, Some(&self.token), body).await
+    }
+
+    /// Deploys a worker that passes requests on to actors of its class `Counter`.
+    pub async fn deploy_actors(&self, name: &str, version: &str) -> Answer {
+        let script = format!("actor {version}");
+        let body = serde_json::json!({
+            "main": "main.js", "modules": { "main.js": script }, "bindings": { "C": { "type": "actors", "class_name": "Counter" } },
+        });
+        self.control(Method::PUT, &format!("/v1/workers/{name}"), &body.to_string()).await
     }
 
     pub async fn deploy(&self, name: &str, script: &str) -> Answer {

@@ -11,10 +11,13 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use skep_isolate::{
-    Body, Exception, Limits, Loader, Meter, Outcome, Report, Request, Response, RpcMessage, Socket, SocketMessage, Transform, Worker,
+    Actor, Binding, Body, Exception, Limits, Loader, Meter, Outcome, Report, Request, Response, RpcMessage, Socket, SocketMessage,
+    Transform, Worker,
 };
-use skep_node::{Entrypoint, Guest, Runtime, Served};
+use skep_node::{Entrypoint, Guest, Resident, Runtime, Served};
 use tokio::sync::oneshot;
+
+use crate::inhabitant::Inhabitant;
 
 /// Counts what the tests ask about.
 #[derive(Default)]
@@ -45,6 +48,10 @@ impl Runtime for Scripted {
         let text = String::from_utf8_lossy(&worker.code.modules[&worker.code.main].content).into_owned();
         let counts = Arc::clone(&self.counts);
         Arc::new(Script { worker, text, dead: AtomicBool::new(false), counts })
+    }
+
+    fn resident(&self, worker: Arc<Worker>, actor: Actor, heap: Option<&[u8]>) -> Result<Arc<dyn Resident>, String> {
+        Ok(Arc::new(Inhabitant::new(worker, actor, heap)))
     }
 
     fn loader(&self, _policy: Limits, _transform: Arc<dyn Transform>) -> Option<Arc<Loader>> {
@@ -134,6 +141,7 @@ impl Script {
             }
             "echo" => Ok(Response { status: 200, body: request.body, ..Response::default() }),
             "endless" => Ok(self.endless()),
+            "actor" => self.to_actor(request).await,
             "socket" => Ok(socket()),
             "page" => Ok(Response {
                 headers: vec![
@@ -146,6 +154,19 @@ impl Script {
             }),
             _ => Err(report(Outcome::Internal(format!("no verb {verb}")))),
         }
+    }
+
+    /// Passes a request on to the actor that the first part of its path names.
+    async fn to_actor(&self, request: Request) -> Result<Response, Report> {
+        let path = request.url.splitn(4, '/').nth(3).unwrap_or_default();
+        let name = path.split(['/', '?']).next().unwrap_or_default().to_owned();
+        let namespace = self.worker.bindings.iter().find_map(|(_, binding)| match binding {
+            Binding::Namespace(namespace) => Some(namespace),
+            _ => None,
+        });
+        let namespace = namespace.ok_or_else(|| report(Outcome::Exception(exception("no namespace"))))?;
+        let stub = namespace.target(&namespace.id_of(&name), Some(&name));
+        stub.fetch(request).await.map_err(|error| report(Outcome::Exception(exception(&error.to_string()))))
     }
 
     fn endless(&self) -> Response {
