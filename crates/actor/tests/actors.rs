@@ -35,7 +35,7 @@ impl House {
     }
 
     fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let (dir, log, bank, hand) = (tempfile::tempdir().unwrap(), MemoryLog::new(), Bank::new(), Hand::at(1_000_000));
+        let (dir, log, bank, hand) = (tempfile::tempdir().expect("works in a test"), MemoryLog::new(), Bank::new(), Hand::at(1_000_000));
         let mut config = config(dir.path());
         change(&mut config);
         let actors = open(config, &log, &bank, &hand);
@@ -50,13 +50,13 @@ impl House {
     }
 
     async fn add(&self, n: u64, amount: i64) -> i64 {
-        let active = self.actors.activate(id(n), &place()).await.unwrap();
-        account(&active).add(amount as u64, amount).await.unwrap()
+        let active = self.actors.activate(id(n), &place()).await.expect("works in a test");
+        account(&active).add(amount as u64, amount).await.expect("works in a test")
     }
 
     async fn total(&self, actor: ActorId) -> i64 {
-        let active = self.actors.activate(actor, &place()).await.unwrap();
-        account(&active).look().await.unwrap().total
+        let active = self.actors.activate(actor, &place()).await.expect("works in a test");
+        account(&active).look().await.expect("works in a test").total
     }
 
     async fn asleep(&self, actor: ActorId) {
@@ -64,16 +64,16 @@ impl House {
     }
 
     async fn standing(&self, actor: ActorId) -> Standing {
-        self.actors.show(actor).await.unwrap().standing
+        self.actors.show(actor).await.expect("works in a test").standing
     }
 
     async fn told(&self, actor: ActorId) -> Vec<What> {
-        self.actors.show(actor).await.unwrap().told.into_iter().map(|told| told.what).collect()
+        self.actors.show(actor).await.expect("works in a test").told.into_iter().map(|told| told.what).collect()
     }
 }
 
 fn open(config: Config, log: &MemoryLog, bank: &Arc<Bank>, hand: &Hand) -> Actors {
-    Actors::open_at(config, Arc::new(log.clone()), Arc::new(Branch(bank.clone())), Arc::new(hand.clone())).unwrap()
+    Actors::open_at(config, Arc::new(log.clone()), Arc::new(Branch(bank.clone())), Arc::new(hand.clone())).expect("works in a test")
 }
 
 async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
@@ -92,16 +92,16 @@ async fn an_idle_actor_falls_asleep_and_wakes_with_its_heap() {
     }
     house.asleep(id(7)).await;
     assert_eq!(house.actors.metrics().awake, 0);
-    let active = house.actors.activate(id(7), &place()).await.unwrap();
+    let active = house.actors.activate(id(7), &place()).await.expect("works in a test");
     assert_eq!(account(&active).calls(), 3, "the heap");
-    assert_eq!(account(&active).look().await.unwrap().total, 6, "the database");
+    assert_eq!(account(&active).look().await.expect("works in a test").total, 6, "the database");
     assert_eq!(house.told(id(7)).await[..3], [What::Woken, What::Slept, What::Created]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_actor_is_never_put_to_sleep() {
     let house = House::with(|config| config.idle_ms = 10);
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
     tokio::time::sleep(Duration::from_millis(200)).await;
     house.actors.relieve(10);
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -117,10 +117,10 @@ async fn a_crash_keeps_every_acknowledged_write_and_the_heap_is_not_older_than_t
     house.asleep(id(1)).await;
     house.add(1, 6).await;
     house.crash();
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
-    assert_eq!(account(&active).look().await.unwrap().total, 11);
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    assert_eq!(account(&active).look().await.expect("works in a test").total, 11);
     assert_eq!(account(&active).calls(), 1, "it wrote after it was written down: its constructor ran");
-    let shown = house.actors.show(id(1)).await.unwrap();
+    let shown = house.actors.show(id(1)).await.expect("works in a test");
     assert_eq!(shown.told[0].what, What::Constructed);
     assert!(shown.told[0].why.contains("wrote after"), "{}", shown.told[0].why);
 }
@@ -139,7 +139,7 @@ async fn a_heap_that_kills_its_guest_is_given_up() {
 async fn a_constructor_that_throws_fails_who_waits_and_the_next_message_tries_anew() {
     let house = House::new();
     house.bank.refusals.store(1, Ordering::SeqCst);
-    let error = house.actors.activate(id(1), &place()).await.unwrap_err();
+    let error = house.actors.activate(id(1), &place()).await.expect_err("fails in a test");
     assert!(matches!(&error, ActorError::Start(why) if why.contains("not today")), "{error}");
     house.add(1, 1).await;
 }
@@ -149,8 +149,8 @@ async fn a_commit_that_is_not_kept_ends_the_guest_and_nothing_of_it_is_seen() {
     let house = House::new();
     house.add(1, 1).await;
     house.log.fail(Some(AppendError::Full("no space left".into())));
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
-    let error = account(&active).add(2, 2).await.unwrap_err();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    let error = account(&active).add(2, 2).await.expect_err("fails in a test");
     assert!(matches!(error, GuestError::Ended(_)));
     drop(active);
     house.log.fail(None);
@@ -163,15 +163,15 @@ async fn who_was_replaced_drops_everything_and_reads_anew() {
     let house = House::new();
     house.add(1, 1).await;
     let other = Actors::open_at(
-        config(tempfile::tempdir().unwrap().path()),
+        config(tempfile::tempdir().expect("works in a test").path()),
         Arc::new(house.log.clone()),
         Arc::new(Branch(Bank::new())),
         Arc::new(house.hand.clone()),
     )
-    .unwrap();
-    let active = other.activate(id(1), &place()).await.unwrap();
-    account(&active).add(10, 10).await.unwrap();
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
+    .expect("works in a test");
+    let active = other.activate(id(1), &place()).await.expect("works in a test");
+    account(&active).add(10, 10).await.expect("works in a test");
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
     let stale = account(&active).add(100, 100).await;
     assert!(matches!(stale, Err(GuestError::Ended(_))), "{stale:?}");
     drop(active);
@@ -205,28 +205,31 @@ static PLACE: std::sync::LazyLock<Place> = std::sync::LazyLock::new(place);
 #[tokio::test(flavor = "multi_thread")]
 async fn alarms_fire_once_in_order_and_are_taken_out() {
     let house = House::new();
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
     for (name, due) in [("late", 1_000_300), ("early", 1_000_100), ("", 1_000_200), ("far", 9_000_000)] {
-        account(&active).set_alarm(name, due).await.unwrap();
+        account(&active).set_alarm(name, due).await.expect("works in a test");
     }
     drop(active);
     house.asleep(id(1)).await;
     house.hand.set(1_000_400);
     until("three have rung", || async { house.bank.rung.lock().len() == 3 }).await;
-    until("they are taken out", || async { house.actors.show(id(1)).await.unwrap().alarms == [("far".to_owned(), 9_000_000)] }).await;
+    until("they are taken out", || async {
+        house.actors.show(id(1)).await.expect("works in a test").alarms == [("far".to_owned(), 9_000_000)]
+    })
+    .await;
     let rung: Vec<_> = house.bank.rung.lock().iter().map(|(_, name, _)| name.clone()).collect();
     assert_eq!(rung, ["early", "", "late"]);
     house.asleep(id(1)).await;
     assert_eq!(house.bank.rung.lock().len(), 3, "not again");
-    assert_eq!(house.actors.show(id(1)).await.unwrap().entry.wake_ms, Some(9_000_000));
+    assert_eq!(house.actors.show(id(1)).await.expect("works in a test").entry.wake_ms, Some(9_000_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alarm_that_fails_is_tried_again_later_each_time_and_given_up_after_six() {
     let house = House::with(|config| config.idle_ms = 30);
     house.bank.failing.lock().insert("bad".into(), u32::MAX);
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
-    account(&active).set_alarm("bad", 1_000_000).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    account(&active).set_alarm("bad", 1_000_000).await.expect("works in a test");
     drop(active);
     for n in 1..=7_u32 {
         until("it has rung", || async { house.bank.rung.lock().len() == n as usize }).await;
@@ -237,7 +240,7 @@ async fn an_alarm_that_fails_is_tried_again_later_each_time_and_given_up_after_s
     }
     let tries: Vec<_> = house.bank.rung.lock().iter().map(|(_, _, retries)| *retries).collect();
     assert_eq!(tries, [0, 1, 2, 3, 4, 5, 6]);
-    until("it is given up", || async { house.actors.show(id(1)).await.unwrap().alarms.is_empty() }).await;
+    until("it is given up", || async { house.actors.show(id(1)).await.expect("works in a test").alarms.is_empty() }).await;
     assert!(house.told(id(1)).await.contains(&What::AlarmGivenUp));
     assert_eq!(house.actors.metrics().alarms_given_up, 1);
 }
@@ -247,9 +250,9 @@ async fn a_clock_that_jumps_an_hour_either_way_loses_no_alarm_and_rings_none_twi
     const HOUR: u64 = 3_600_000;
     let house = House::new();
     house.hand.set(10 * HOUR);
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
-    account(&active).set_alarm("half an hour", 10 * HOUR + HOUR / 2).await.unwrap();
-    account(&active).set_alarm("two hours", 12 * HOUR).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    account(&active).set_alarm("half an hour", 10 * HOUR + HOUR / 2).await.expect("works in a test");
+    account(&active).set_alarm("two hours", 12 * HOUR).await.expect("works in a test");
     drop(active);
     house.hand.set(11 * HOUR);
     until("the first rang", || async { house.bank.rung.lock().len() == 1 }).await;
@@ -263,13 +266,16 @@ async fn a_clock_that_jumps_an_hour_either_way_loses_no_alarm_and_rings_none_twi
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alarm_outlives_a_crash_and_a_lost_directory() {
     let mut house = House::new();
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
-    account(&active).set_alarm("", 2_000_000).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    account(&active).set_alarm("", 2_000_000).await.expect("works in a test");
     drop(active);
-    let lost = tempfile::tempdir().unwrap();
+    let lost = tempfile::tempdir().expect("works in a test");
     house.dir = lost;
     house.crash();
-    until("the log tells of it", || async { house.actors.list(Filter { most: 9, ..Filter::default() }).await.unwrap().len() == 1 }).await;
+    until("the log tells of it", || async {
+        house.actors.list(Filter { most: 9, ..Filter::default() }).await.expect("works in a test").len() == 1
+    })
+    .await;
     house.hand.set(2_000_001);
     until("it rang", || async { house.bank.rung.lock().len() == 1 }).await;
 }
@@ -279,8 +285,8 @@ async fn a_storm_of_alarms_fires_in_time_and_messages_are_served_meanwhile() {
     const MANY: u64 = 2_000;
     let house = House::with(|config| config.idle_ms = 50);
     for n in 0..MANY {
-        let active = house.actors.activate(id(n), &place()).await.unwrap();
-        account(&active).set_alarm("", 2_000_000).await.unwrap();
+        let active = house.actors.activate(id(n), &place()).await.expect("works in a test");
+        account(&active).set_alarm("", 2_000_000).await.expect("works in a test");
     }
     until("all sleep", || async { house.actors.metrics().awake == 0 }).await;
     house.hand.set(2_000_000);
@@ -299,7 +305,7 @@ async fn a_storm_of_alarms_fires_in_time_and_messages_are_served_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_kills_nothing_in_flight_and_new_messages_meet_the_new_code() {
     let house = House::new();
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
     let old = account(&active);
     let long = tokio::spawn(async move {
         let code = old.linger(Duration::from_millis(300)).await;
@@ -309,62 +315,69 @@ async fn a_deploy_kills_nothing_in_flight_and_new_messages_meet_the_new_code() {
     tokio::task::yield_now().await;
     *house.bank.code.lock() = "v2".into();
     house.actors.deployed("bank/");
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
     assert_eq!(account(&active).code(), "v2");
-    assert_eq!(long.await.unwrap().unwrap(), "v1", "it finished on the code it began with");
+    assert_eq!(long.await.expect("works in a test").expect("works in a test"), "v1", "it finished on the code it began with");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_code_that_never_rests_serves_on_after_a_while() {
     let house = House::with(|config| config.deploy_wait_ms = 100);
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
     *house.bank.code.lock() = "v2".into();
     house.actors.deployed("bank/Account");
-    let second = house.actors.activate(id(1), &place()).await.unwrap();
+    let second = house.actors.activate(id(1), &place()).await.expect("works in a test");
     assert_eq!(account(&second).code(), "v1");
     drop((active, second));
-    until("the new code is met", || async { account(&house.actors.activate(id(1), &place()).await.unwrap()).code() == "v2" }).await;
+    until("the new code is met", || async {
+        account(&house.actors.activate(id(1), &place()).await.expect("works in a test")).code() == "v2"
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_has_heap_and_database_of_its_own_and_no_alarms() {
     let house = House::new();
     house.add(1, 5).await;
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
-    account(&active).set_alarm("", 2_000_000).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    account(&active).set_alarm("", 2_000_000).await.expect("works in a test");
     let options = ForkOptions { heap: true, name: Some("copy".into()), ..ForkOptions::default() };
-    let receipt = house.actors.fork(id(1), As::Now, id(2), &options).await.unwrap();
+    let receipt = house.actors.fork(id(1), As::Now, id(2), &options).await.expect("works in a test");
     assert_eq!((receipt.actor, receipt.epoch.0), (id(2), 1), "a lineage of its own");
     assert!(active.guest().alive(), "the parent goes on");
     house.add(2, 1).await;
     assert_eq!((house.total(id(1)).await, house.total(id(2)).await), (5, 6));
     assert_eq!(house.bank.from_heap.load(Ordering::SeqCst), 1);
-    let shown = house.actors.show(id(2)).await.unwrap();
+    let shown = house.actors.show(id(2)).await.expect("works in a test");
     assert!(shown.alarms.is_empty());
     assert_eq!(shown.entry.name.as_deref(), Some("copy"));
     let again = house.actors.fork(id(1), As::Now, id(2), &options).await;
     assert!(again.is_err(), "{again:?}");
     assert_eq!(house.total(id(2)).await, 6, "and the one that was there is untouched");
     let with = ForkOptions { alarms: true, ..ForkOptions::default() };
-    house.actors.fork(id(1), As::Now, id(3), &with).await.unwrap();
-    assert_eq!(house.actors.show(id(3)).await.unwrap().alarms, [(String::new(), 2_000_000)]);
+    house.actors.fork(id(1), As::Now, id(3), &with).await.expect("works in a test");
+    assert_eq!(house.actors.show(id(3)).await.expect("works in a test").alarms, [(String::new(), 2_000_000)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rewind_brings_the_database_back_and_can_be_undone() {
     let house = House::new();
     house.add(1, 1).await;
-    let then = house.actors.checkpoint(id(1)).await.unwrap();
+    let then = house.actors.checkpoint(id(1)).await.expect("works in a test");
     house.add(1, 10).await;
-    let now = house.actors.show(id(1)).await.unwrap().head;
-    let held = house.actors.activate(id(1), &place()).await.unwrap();
-    house.actors.rewind(id(1), As::Place(then.seq), true).await.unwrap();
+    let now = house.actors.show(id(1)).await.expect("works in a test").head;
+    let held = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    house.actors.rewind(id(1), As::Place(then.seq), true).await.expect("works in a test");
     assert!(!held.guest().alive(), "the live guest was ended");
     drop(held);
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
-    assert_eq!((account(&active).calls(), account(&active).look().await.unwrap().total), (1, 1), "heap and database of then");
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    assert_eq!(
+        (account(&active).calls(), account(&active).look().await.expect("works in a test").total),
+        (1, 1),
+        "heap and database of then"
+    );
     drop(active);
-    house.actors.rewind(id(1), As::Place(now), false).await.unwrap();
+    house.actors.rewind(id(1), As::Place(now), false).await.expect("works in a test");
     assert_eq!(house.total(id(1)).await, 11);
     assert!(house.actors.rewind(id(1), As::Place(Seq(1_000)), false).await.is_err(), "the future");
     assert_eq!(house.total(id(1)).await, 11);
@@ -373,26 +386,26 @@ async fn a_rewind_brings_the_database_back_and_can_be_undone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sql_and_export_read_the_past_without_stopping_anyone() {
     let house = House::new();
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
-    account(&active).add(1, 1).await.unwrap();
-    let then = house.actors.show(id(1)).await.unwrap().head;
-    account(&active).add(2, 1).await.unwrap();
-    let count = house.actors.sql(id(1), "SELECT 6 * ?1 AS n", vec![Value::Integer(7)], As::Place(then)).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    account(&active).add(1, 1).await.expect("works in a test");
+    let then = house.actors.show(id(1)).await.expect("works in a test").head;
+    account(&active).add(2, 1).await.expect("works in a test");
+    let count = house.actors.sql(id(1), "SELECT 6 * ?1 AS n", vec![Value::Integer(7)], As::Place(then)).await.expect("works in a test");
     assert_eq!(count.rows, [[Value::Integer(42)]]);
     for hostile in ["CREATE TABLE t (a)", "ATTACH '/tmp/x' AS x", "PRAGMA writable_schema = 1", "SELECT * FROM _cf_KV"] {
         assert!(house.actors.sql(id(1), hostile, Vec::new(), As::Now).await.is_err(), "{hostile}");
     }
-    let mut export = house.actors.export(id(1), As::Place(then)).await.unwrap();
+    let mut export = house.actors.export(id(1), As::Place(then)).await.expect("works in a test");
     let mut file = Vec::new();
-    while let Some(piece) = export.piece().await.unwrap() {
+    while let Some(piece) = export.piece().await.expect("works in a test") {
         file.extend_from_slice(&piece);
     }
     assert_eq!(file.len() as u64, export.bytes());
     let path = house.dir.path().join("export.sqlite");
-    std::fs::write(&path, file).unwrap();
-    let plain = rusqlite::Connection::open(path).unwrap();
-    let sound: String = plain.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    let keys: i64 = plain.query_row("SELECT count(*) FROM _cf_KV", [], |row| row.get(0)).unwrap();
+    std::fs::write(&path, file).expect("works in a test");
+    let plain = rusqlite::Connection::open(path).expect("works in a test");
+    let sound: String = plain.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("works in a test");
+    let keys: i64 = plain.query_row("SELECT count(*) FROM _cf_KV", [], |row| row.get(0)).expect("works in a test");
     assert_eq!((sound.as_str(), keys), ("ok", 1));
     assert!(active.guest().alive());
 }
@@ -403,14 +416,14 @@ async fn facets_end_fork_and_go_with_their_parent() {
     house.add(1, 1).await;
     let facet = facet_id(id(1), "inner");
     let within = Place { name: Some("inner".into()), parent: Some(id(1)), ..place() };
-    let active = house.actors.activate(facet, &within).await.unwrap();
-    account(&active).add(7, 7).await.unwrap();
-    house.actors.fork(id(1), As::Now, id(2), &ForkOptions::default()).await.unwrap();
+    let active = house.actors.activate(facet, &within).await.expect("works in a test");
+    account(&active).add(7, 7).await.expect("works in a test");
+    house.actors.fork(id(1), As::Now, id(2), &ForkOptions::default()).await.expect("works in a test");
     assert_eq!(house.total(facet_id(id(2), "inner")).await, 7, "forked with its parent");
     house.actors.end(id(1), "aborted");
     until("the facet ends with it", || async { !active.guest().alive() }).await;
     drop(active);
-    house.actors.delete(id(1)).await.unwrap();
+    house.actors.delete(id(1)).await.expect("works in a test");
     for gone in [id(1), facet] {
         assert!(matches!(house.actors.show(gone).await, Err(ActorError::Unknown(_))));
     }
@@ -435,9 +448,9 @@ async fn an_actor_has_only_so_many_facets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_actor_is_written_down_now_and_then() {
     let house = House::with(|config| (config.checkpoint_every, config.idle_ms) = (20, 100));
-    let active = house.actors.activate(id(1), &place()).await.unwrap();
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
     for n in 0..50 {
-        account(&active).add(n, 1).await.unwrap();
+        account(&active).add(n, 1).await.expect("works in a test");
     }
     until("a checkpoint", || async { house.actors.metrics().checkpoints > 0 }).await;
     assert!(active.guest().alive());
@@ -449,11 +462,11 @@ async fn closing_writes_everyone_down() {
     for n in 0..50 {
         house.add(n, 1).await;
     }
-    house.actors.clone().close().await.unwrap();
+    house.actors.clone().close().await.expect("works in a test");
     assert_eq!(house.actors.metrics().slept, 50);
     assert!(matches!(house.actors.activate(id(1), &place()).await, Err(ActorError::Closed)));
     house.crash();
-    let active = house.actors.activate(id(3), &place()).await.unwrap();
+    let active = house.actors.activate(id(3), &place()).await.expect("works in a test");
     assert_eq!(account(&active).calls(), 1, "with its heap");
 }
 
@@ -464,10 +477,10 @@ async fn doctor_names_the_damaged_file_and_others_are_unaffected() {
     house.add(2, 2).await;
     house.asleep(id(1)).await;
     house.asleep(id(2)).await;
-    assert!(house.actors.doctor(None, false).await.unwrap().findings.is_empty());
+    assert!(house.actors.doctor(None, false).await.expect("works in a test").findings.is_empty());
     let head = house.log.head(id(1)).seq;
     house.log.trim(id(1), head);
-    let doctor = house.actors.doctor(None, false).await.unwrap();
+    let doctor = house.actors.doctor(None, false).await.expect("works in a test");
     assert_eq!(doctor.actors, 2);
     assert_eq!(doctor.findings.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id(1)], "its log was cut off without its pages being kept");
     assert!(house.actors.activate(id(1), &place()).await.is_err());

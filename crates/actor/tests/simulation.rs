@@ -54,7 +54,7 @@ async fn client(actors: Actors, mut dice: Dice, seen: Seen, now: Rc<Cell<u64>>, 
         let account = account(&active);
         let gave = if adds { account.add(entry, amount).await } else { account.look().await.map(|book| book.total) };
         if let Ok(total) = gave {
-            seen.borrow_mut().get_mut(&whose).unwrap()[at].1.back = Some((tick(), total));
+            seen.borrow_mut().get_mut(&whose).expect("works in a test")[at].1.back = Some((tick(), total));
         }
         drop((account, active));
         turns(dice.below(60)).await;
@@ -94,7 +94,7 @@ async fn trouble(actors: Actors, mut dice: Dice) {
 /// One run: several lives of a node on one disk.
 async fn run(seed: u64) {
     let mut dice = Dice::new(seed);
-    let (dir, lasting, bank, hand) = (tempfile::tempdir().unwrap(), MemoryLog::new(), Bank::new(), Hand::at(1));
+    let (dir, lasting, bank, hand) = (tempfile::tempdir().expect("works in a test"), MemoryLog::new(), Bank::new(), Hand::at(1));
     let (seen, now, entries): (Seen, _, _) = (Seen::default(), Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     let mut before: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for life in 0..LIVES {
@@ -102,7 +102,7 @@ async fn run(seed: u64) {
         let disk = UnsafeDisk::on(&lasting);
         let guests = Arc::new(Branch(bank.clone()));
         let config = skep_actor::Config { idle_ms: 3_600_000, ..config(dir.path()) };
-        let actors = Actors::open_at(config, Arc::new(disk.clone()), guests, Arc::new(hand.clone())).unwrap();
+        let actors = Actors::open_at(config, Arc::new(disk.clone()), guests, Arc::new(hand.clone())).expect("works in a test");
         let local = tokio::task::LocalSet::new();
         local.spawn_local(device(disk.clone(), Dice::new(dice.below(u64::MAX)), life + 1 < LIVES));
         for _ in 0..CLIENTS {
@@ -128,10 +128,10 @@ async fn run(seed: u64) {
 async fn check(seed: u64, lasting: &MemoryLog, dir: &std::path::Path, bank: &Arc<Bank>, before: &mut BTreeMap<u64, Vec<u64>>) {
     epochs_in_order(seed, lasting);
     let guests = Arc::new(Branch(bank.clone()));
-    let actors = Actors::open_at(config(dir), Arc::new(lasting.clone()), guests, Arc::new(Hand::at(2))).unwrap();
+    let actors = Actors::open_at(config(dir), Arc::new(lasting.clone()), guests, Arc::new(Hand::at(2))).expect("works in a test");
     for whose in 0..ACCOUNTS {
-        let active = actors.activate(id(whose), &place()).await.unwrap();
-        let book = account(&active).look().await.unwrap();
+        let active = actors.activate(id(whose), &place()).await.expect("works in a test");
+        let book = account(&active).look().await.expect("works in a test");
         let there = &book.entries;
         let released = bank.released.lock().get(&id(whose)).cloned().unwrap_or_default();
         let lost: Vec<_> = released.iter().filter(|entry| !there.contains(entry)).collect();
@@ -147,14 +147,14 @@ async fn check(seed: u64, lasting: &MemoryLog, dir: &std::path::Path, bank: &Arc
         );
         *known = there.clone();
     }
-    actors.close().await.unwrap();
+    actors.close().await.expect("works in a test");
     bank.life.fetch_add(1, Ordering::SeqCst);
 }
 
 fn epochs_in_order(seed: u64, log: &MemoryLog) {
     for (actor, head) in log.recent() {
         let (mut epoch, mut seq) = (Epoch(0), Seq(0));
-        for record in log.read(actor, Seq(0), head.seq).unwrap() {
+        for record in log.read(actor, Seq(0), head.seq).expect("works in a test") {
             assert_eq!(record.seq, seq.next(), "seed {seed}: a gap");
             let fits = if record.kind == RecordKind::Fence { record.epoch > epoch } else { record.epoch == epoch };
             assert!(fits, "seed {seed}: epochs interleave at {actor} {}", record.seq);
@@ -164,7 +164,7 @@ fn epochs_in_order(seed: u64, log: &MemoryLog) {
 }
 
 fn simulate(seed: u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("works in a test");
     runtime.block_on(run(seed));
 }
 

@@ -142,7 +142,7 @@ impl Account {
         });
         if first {
             self.storage.lock().cut_off();
-            *self.bank.living.lock().get_mut(&(self.life, self.id)).unwrap() -= 1;
+            *self.bank.living.lock().get_mut(&(self.life, self.id)).expect("works in a test") -= 1;
         }
     }
 
@@ -151,8 +151,8 @@ impl Account {
     }
 
     fn book(storage: &mut Storage) -> Book {
-        let found = storage.kv_get(&["book"], 1 << 24).unwrap().remove(0);
-        found.map_or_else(Book::default, |bytes| serde_json::from_slice(&bytes).unwrap())
+        let found = storage.kv_get(&["book"], 1 << 24).expect("works in a test").remove(0);
+        found.map_or_else(Book::default, |bytes| serde_json::from_slice(&bytes).expect("works in a test"))
     }
 
     /// One turn; what it gives is let out when everything so far is durable.
@@ -167,7 +167,9 @@ impl Account {
             let mut book = before.clone();
             let given = work(&mut storage, &mut book);
             if book != before {
-                storage.kv_put(vec![("book".into(), Bytes::from(serde_json::to_vec(&book).unwrap()))]).unwrap();
+                storage
+                    .kv_put(vec![("book".into(), Bytes::from(serde_json::to_vec(&book).expect("works in a test")))])
+                    .expect("works in a test");
             }
             if let Err(error) = storage.end_turn() {
                 drop(storage);
@@ -211,7 +213,7 @@ impl Account {
     }
 
     pub async fn set_alarm(&self, name: &str, due_ms: u64) -> Result<(), GuestError> {
-        self.turn(|storage, _| storage.set_alarm(name, due_ms).unwrap()).await
+        self.turn(|storage, _| storage.set_alarm(name, due_ms).expect("works in a test")).await
     }
 
     /// A call that takes its time; the code that serves it.
@@ -232,7 +234,7 @@ impl Account {
     }
 
     fn heap(&self) -> Heap {
-        Heap { code: self.code.clone(), timer_ms: None, bytes: serde_json::to_vec(&*self.calls.lock()).unwrap().into() }
+        Heap { code: self.code.clone(), timer_ms: None, bytes: serde_json::to_vec(&*self.calls.lock()).expect("works in a test").into() }
     }
 }
 
@@ -267,7 +269,9 @@ impl Guest for Account {
                 let mut storage = storage.lock();
                 let mut book = Self::book(&mut storage);
                 book.rung.push(alarm.name);
-                storage.kv_put(vec![("book".into(), Bytes::from(serde_json::to_vec(&book).unwrap()))]).unwrap();
+                storage
+                    .kv_put(vec![("book".into(), Bytes::from(serde_json::to_vec(&book).expect("works in a test")))])
+                    .expect("works in a test");
                 storage.end_turn().map_err(|error| GuestError::Ended(error.to_string()))?;
                 storage.sync()
             };
@@ -331,5 +335,5 @@ impl Guest for Account {
 
 /// The account behind a hold.
 pub fn account(active: &Active) -> Arc<Account> {
-    active.guest().clone().as_any().downcast().unwrap()
+    active.guest().clone().as_any().downcast().expect("works in a test")
 }
