@@ -487,7 +487,7 @@ impl<'a, 'w> Args<'a, 'w> {
             Wire::Number(n) => *n,
             _ => return Err(type_error("A number is expected here.")),
         };
-        if number >= 0.0 && number < 9e15 { Ok(number as u64) } else { Err(range_error("This number is out of range.")) }
+        if (0.0..9e15).contains(&number) { Ok(number as u64) } else { Err(range_error("This number is out of range.")) }
     }
 
     fn maybe_time(&self, at: usize) -> Result<Option<u64>, Thrown> {
