@@ -49,8 +49,9 @@ target/tools/bin/cargo-deny:
 bench: build ## make bench SUITE=isolates
 	cd bench && npm install --no-audit --no-fund && node run.mjs $(SUITE)
 
-soak: image ## long runs: churn, fuzzing by properties
-	PROPTEST_CASES=100000 cargo test --release --locked -p skep-isolate -- --include-ignored
+soak: image ## long runs: churn, fuzzing by properties, kill -9 by the thousand
+	PROPTEST_CASES=100000 cargo test --release --locked --workspace --test isolates -- --include-ignored
+	cargo test --release --locked --workspace --lib --test log_kill --test pages --test simulation --test actors -- --ignored
 
 fuzz: ## the host-call boundary under libFuzzer, five minutes; needs a nightly compiler (rustup toolchain install nightly)
 	crates/isolate/fuzz/run.sh 300
