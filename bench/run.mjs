@@ -1,5 +1,5 @@
 /**
- * Runs one suite and leaves its figures in results/<suite>.json and as a table on stdout: `node run.mjs isolates [--quick] [--only <part>]`.
+ * Runs one suite and leaves its figures in results/<suite>.json and as a table on stdout: `node run.mjs isolates|actors [--quick] [--only <part>]`.
  * A suite returns `{ metric: { ours, peer?, unit, better: "less" | "more", … } }`; the ratio (above 1: ours is better) is worked out here.
  */
 import { mkdirSync, writeFileSync } from "node:fs";

@@ -3,9 +3,8 @@
  * to given cores by taskset. Judges nothing.
  */
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -14,6 +13,13 @@ const require = createRequire(import.meta.url);
 
 /** Where cargo puts a binary, unless the environment says otherwise. */
 export const binary = (name, variable) => process.env[variable] ?? join(here, "../target/release", name);
+
+/** A new folder on the repository's disk: the system's folder for such may be in memory, where a sync costs nothing. */
+function newFolder() {
+  const target = join(here, "../target");
+  mkdirSync(target, { recursive: true });
+  return mkdtempSync(join(target, "skep-bench-"));
+}
 
 export const source = (file) => readFileSync(join(here, file), "utf8");
 
@@ -37,10 +43,9 @@ const skepSettings = `[node.limits]\ncpu_ms = 120000\nwall_ms = 120000\n`;
 
 /**
  * `workers`: name → { main, modules: { name: text }, bindings? }; `more`: further settings as TOML. Returns
- * `{ port, pid, url, key, folder, host(name), stop() }`.
+ * `{ port, pid, url, key, folder, host(name), kill(), stop() }`; `kill` leaves the folder, for a start with `folder` of what was killed.
  */
-export async function startSkep(workers, cores, more = "") {
-  const folder = mkdtempSync(join(tmpdir(), "skep-bench-"));
+export async function startSkep(workers, cores, more = "", folder = newFolder()) {
   writeFileSync(join(folder, "skep.toml"), `${skepSettings}${more}`);
   const args = ["up", "--json", "--listen", "127.0.0.1:0", "--data", join(folder, "data"), "--config", join(folder, "skep.toml")];
   const child = pinned(cores, binary("skep", "SKEP"), args, { stdio: ["ignore", "pipe", "ignore"] });
@@ -55,17 +60,19 @@ export async function startSkep(workers, cores, more = "") {
   return {
     port, pid: child.pid, url, key, folder,
     host: (name) => `${name}.localhost:${port}`,
+    kill: () => new Promise((gone) => { child.once("exit", gone); child.kill("SIGKILL"); }),
     stop: () => { child.kill("SIGKILL"); rmSync(folder, { recursive: true, force: true }); },
   };
 }
 
-/** `files`: name → text, beside the configuration `config`, which has one socket. Returns `{ port, pid, stop() }`. */
-export async function startWorkerd(config, files, cores) {
-  const folder = mkdtempSync(join(tmpdir(), "skep-bench-"));
+/** `files`: name → text, beside the configuration `config`, which has one socket; `folders` are made empty. Returns `{ port, pid, stop() }`. */
+export async function startWorkerd(config, files, cores, folders = []) {
+  const folder = newFolder();
+  for (const name of folders) mkdirSync(join(folder, name));
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
   writeFileSync(join(folder, "config.capnp"), config);
   const child = pinned(cores, require("workerd").default, ["serve", "--experimental", "--control-fd=3", join(folder, "config.capnp")], {
-    stdio: ["ignore", "ignore", "ignore", "pipe"],
+    cwd: folder, stdio: ["ignore", "ignore", "ignore", "pipe"],
   });
   const { port } = JSON.parse(await firstLine(child, child.stdio[3], "workerd"));
   return { port, pid: child.pid, host: () => `127.0.0.1:${port}`, stop: () => { child.kill("SIGKILL"); rmSync(folder, { recursive: true, force: true }); } };

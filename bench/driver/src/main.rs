@@ -1,6 +1,7 @@
-//! Figures that only the inside of a process can show: `skep-bench isolates --json [--quick]` prints one JSON object per
+//! Figures that only the inside of a process can show: `skep-bench isolates --json [--quick]` and `skep-bench actors …` print one JSON object per
 //! metric. Driven by `bench/run.mjs`, which sets the peer's figures beside them; not a load generator.
 
+mod actors;
 mod isolates;
 mod memory;
 mod neighbour;
@@ -13,14 +14,15 @@ fn main() -> Result<()> {
     let json = args.iter().any(|a| a == "--json");
     let only = args.iter().position(|a| a == "--only").and_then(|i| args.get(i + 1)).cloned();
     let image = args.iter().position(|a| a == "--image").and_then(|i| args.get(i + 1)).map(std::path::PathBuf::from);
+    let print = |metric: &str, value: f64, unit: &str| match json {
+        true => println!("{{\"metric\":\"{metric}\",\"value\":{value},\"unit\":\"{unit}\"}}"),
+        false => println!("{metric:32} {value:>14.2} {unit}"),
+    };
+    // One thread: the figures are per core.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match args.first().map(String::as_str) {
+        Some("actors") => runtime.block_on(actors::run(quick, only.as_deref(), &print)),
         Some("isolates") => {
-            let print = |metric: &str, value: f64, unit: &str| match json {
-                true => println!("{{\"metric\":\"{metric}\",\"value\":{value},\"unit\":\"{unit}\"}}"),
-                false => println!("{metric:32} {value:>14.2} {unit}"),
-            };
-            // One thread: the figures are per core.
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             if only.as_deref() != Some("neighbour") {
                 runtime.block_on(isolates::run(quick, only.as_deref(), image.as_deref(), &print))?;
             }
@@ -31,6 +33,9 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
-        _ => bail!("usage: skep-bench isolates [--json] [--quick] [--only start|warm|memory|churn|snapshot|neighbour] [--image FILE]"),
+        _ => bail!(
+            "usage: skep-bench isolates [--json] [--quick] [--only start|warm|memory|churn|snapshot|neighbour] [--image FILE]\n       \
+             skep-bench actors [--json] [--quick] [--only rusqlite|log]"
+        ),
     }
 }
