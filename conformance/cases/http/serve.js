@@ -32,6 +32,7 @@ export const cases = {
   "duck response": { serve: () => ({ status: 200, body: "x" }) },
   "Response.error": { serve: () => Response.error() },
   "used response": { async serve() { const r = new Response("x"); await r.text(); return r; } },
+  "redirect mode of a request that came in": { serve: (q) => new Response([q.redirect, new Request(q).redirect, new Request("http://x/", q).redirect, q.clone().redirect].join()) },
   "GET request": { ...echo, send: { path: "/a%20b/c?x=1&y=%C3%A9", headers: { "x-a": "1" } } },
   "POST body": { ...echo, send: { method: "POST", body: "héllo", headers: { "x-b": "2" } } },
   "chunked upload": { ...echo, send: { method: "POST", chunks: ["one ", "two ", "three"] } },

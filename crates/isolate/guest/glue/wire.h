@@ -278,10 +278,12 @@ static JSValue wire_decode_error(JSContext *ctx, WireIn *in)
     memcpy(name, s, n);
     name[n] = 0;
     JSValue message = wire_string(ctx, in);
-    const char *m = JS_ToCString(ctx, message);
-    JS_FreeValue(ctx, message);
-    if (!m)
+    size_t length;
+    const char *m = JS_ToCStringLen(ctx, &length, message);
+    if (!m) {
+        JS_FreeValue(ctx, message);
         return JS_EXCEPTION;
+    }
     if (!strcmp(name, "TypeError"))
         JS_ThrowTypeError(ctx, "%s", m);
     else if (!strcmp(name, "RangeError"))
@@ -294,8 +296,17 @@ static JSValue wire_decode_error(JSContext *ctx, WireIn *in)
         JS_ThrowPlainError(ctx, "%s", m);
     else
         JS_ThrowDOMException(ctx, name, "%s", m);
+    // The engine formats messages into 256 bytes and ends them at a NUL.
+    bool cut = length >= 256 || strlen(m) < length;
     JS_FreeCString(ctx, m);
-    return JS_GetException(ctx);
+    JSValue error = JS_GetException(ctx);
+    if (!cut) {
+        JS_FreeValue(ctx, message);
+    } else if (JS_DefinePropertyValueStr(ctx, error, "message", message, JS_PROP_WRITABLE | JS_PROP_CONFIGURABLE) < 0) {
+        JS_FreeValue(ctx, error);
+        return JS_EXCEPTION;
+    }
+    return error;
 }
 
 static JSValue wire_decode(JSContext *ctx, WireIn *in)

@@ -13,7 +13,7 @@ import { fetchVia } from "./fetch";
 import { host, type Wire } from "./host";
 import { becomeActor, construct, renewIdentity, type Identity } from "./actor/instance";
 import { loopbackClass, namespace, renewNamespace } from "./actor/namespace";
-import { receive, WebSocketRequestResponsePair } from "./actor/sockets";
+import { globals as socketGlobals, receive } from "./actor/sockets";
 import { alarmInfo } from "./actor/timers";
 import { renewLoader, workerLoader } from "./loader";
 import { describe } from "./report";
@@ -593,4 +593,4 @@ host.on("run", (call: number, module: string, name: string, args: Wire[] | null)
   settle(ctx, runExport(ctx, module, name, args ?? []), answerJson);
 });
 
-export const globals = { ExecutionContext, ExtendableEvent, FetchEvent, ScheduledEvent, ScheduledController, WebSocketRequestResponsePair };
+export const globals = { ExecutionContext, ExtendableEvent, FetchEvent, ScheduledEvent, ScheduledController, ...socketGlobals };

@@ -96,7 +96,10 @@ function extras(init: RequestInit, inherited: RequestExtras | undefined): Reques
   };
 }
 
-const plain = (cf: unknown): RequestExtras => ({ signal: undefined, redirect: "follow", cache: undefined, keepalive: false, cf });
+const plain = (redirect: string, cf: unknown): RequestExtras => ({ signal: undefined, redirect, cache: undefined, keepalive: false, cf });
+
+/** What has come in is passed on as it is: a redirect that it meets is for its client to follow. */
+const arrived = (cf: string): RequestExtras => plain("manual", cf === "" ? undefined : (JSON.parse(cf) as unknown));
 
 /** The body of `from` moves into a new request; `from` is used after this. */
 function movedBody(from: State): Source {
@@ -109,7 +112,7 @@ function movedBody(from: State): Source {
 export const URL_ = 3, METHOD = 4;
 const MORE = 5;
 
-/** What is in place `MORE` is JSON (of `cf`) as long as nobody asked for it. */
+/** What is in place `MORE` of a request that has come in is JSON (of `cf`, or empty) as long as nobody asked for it. */
 type RequestState = State & { [URL_]: string; [METHOD]: string; [MORE]: RequestExtras | string | undefined };
 
 /** The state behind a request; throws when it is none. */
@@ -125,18 +128,18 @@ export function isRequest(v: unknown): v is Request {
 
 export function requestExtras(state: RequestState): RequestExtras | undefined {
   const more = state[MORE];
-  return typeof more === "string" ? (state[MORE] = plain(JSON.parse(more) as unknown)) : more;
+  return typeof more === "string" ? (state[MORE] = arrived(more)) : more;
 }
 
 /** A request as it arrived: nothing is checked or copied, the headers are immutable. `cf` is JSON, or empty. */
 export function requestOver(url: string, method: string, list: HeaderList, source: Source, cf: string): Request {
-  return new Request(newState(source, list, true, url, method, cf === "" ? undefined : cf), undefined, RAW);
+  return new Request(newState(source, list, true, url, method, cf), undefined, RAW);
 }
 
 /** Marks a request as abandoned by its client: aborts its signal. */
 export function abandonRequest(request: Request): void {
   const state = requestState(request);
-  const more = (state[MORE] = requestExtras(state) ?? plain(undefined));
+  const more = (state[MORE] = requestExtras(state) ?? plain("follow", undefined));
   if (more.signal === undefined) more.signal = AbortSignal.abort();
   else signalAbort(more.signal);
 }
@@ -177,7 +180,7 @@ export class Request extends Body {
   get fetcher(): null { return requestState(this), null; }
   get signal(): AbortSignal {
     const state = requestState(this);
-    return ((state[MORE] = requestExtras(state) ?? plain(undefined)).signal ??= makeSignal());
+    return ((state[MORE] = requestExtras(state) ?? plain("follow", undefined)).signal ??= makeSignal());
   }
   get cf(): unknown { return requestExtras(requestState(this))?.cf; }
   get integrity(): string { return requestState(this), ""; }

@@ -225,7 +225,7 @@ async fn an_id_of_another_namespace_leads_nowhere() {
     let house = drowsy().await;
     house.says("app/a/count").await;
     let own = house.shown("a").await["id"].as_str().unwrap().to_owned();
-    assert_eq!(house.says(&format!("app/x/foreign/{own}")).await, "[object Object]");
+    assert_eq!(house.says(&format!("app/x/foreign/{own}")).await, "[object DurableObject]");
     let mut foreign = own.clone();
     foreign.replace_range(60.., if own.ends_with("0000") { "1111" } else { "0000" });
     assert_eq!(house.says(&format!("app/x/foreign/{foreign}")).await, "TypeError");

@@ -7,7 +7,7 @@ import { describe } from "../report";
 import { DurableObjectClass, facetStub } from "../rpc";
 import { state } from "../state";
 import { defineInterface } from "../webidl";
-import { callback, text } from "./arguments";
+import { callback, illegalInvocation, text } from "./arguments";
 import { encodeId } from "./id";
 import { classOf } from "./namespace";
 
@@ -44,6 +44,9 @@ async function start(name: string, startup: () => unknown): Promise<number> {
   return host.call("actor.facet", name, channel, encodeId(id === undefined ? state.actor!.id : id)) as number;
 }
 
+/** Throws for what is no object of the class that methods here belong to. */
+let own: (self: unknown) => void;
+
 export class DurableObjectFacets {
   readonly #raw = true;
 
@@ -52,24 +55,30 @@ export class DurableObjectFacets {
   }
 
   get(_name: string, startup: () => unknown): object {
-    const name = (this.#raw, facetName(arguments, 1, "get"));
+    const name = (own(this), facetName(arguments, 1, "get"));
     const f = callback<() => unknown>(startup, 2, "get", FACETS);
     return facetStub(() => (host.call("actor.facet", name, null, null) as number | null) ?? start(name, f));
   }
 
   abort(_name: string, reason: unknown): void {
-    const name = (this.#raw, facetName(arguments, 1, "abort"));
+    const name = (own(this), facetName(arguments, 1, "abort"));
     host.call("actor.facet.abort", name, describe(reason));
   }
 
   delete(_name: string): void {
-    host.call("actor.facet.delete", (this.#raw, facetName(arguments, 1, "delete")));
+    host.call("actor.facet.delete", (own(this), facetName(arguments, 1, "delete")));
   }
 
   /** The promise settles when the copy is durable; calls to it wait by themselves. */
   clone(_from: string, _to: string): Promise<void> {
-    const from = (this.#raw, facetName(arguments, 1, "clone"));
+    const from = (own(this), facetName(arguments, 1, "clone"));
     return host.start("actor.facet.clone", from, facetName(arguments, 2, "clone")) as Promise<void>;
+  }
+
+  static {
+    own = (self) => {
+      if (typeof self !== "object" || self === null || !(#raw in self)) throw illegalInvocation();
+    };
   }
 }
 

@@ -65,7 +65,7 @@ export function renewIdentity([, id, given, props]: Identity): void {
 /** Constructs the instance; settles when nothing that its constructor began blocks it any more, and rejects with the first of their errors. */
 export async function construct(C: unknown, [name, , , props]: Identity, base: object, env: object, exports: () => object): Promise<void> {
   const actor = state.actor!;
-  if (typeof C !== "function") throw new TypeError(`The worker exports no class named "${name}".`);
+  if (typeof C !== "function") throw new Error(name === "" || name === "default" ? "Worker has no default actor class." : `Worker has no such actor class: ${name}`);
   const ctx = (actor.ctx = durableObjectState({ id: actor.id, props: propsOf(props), exports }));
   actor.callable = Object.prototype.isPrototypeOf.call(base, (C.prototype ?? {}) as object);
   actor.instance = new (C as ActorConstructor)(ctx, env);

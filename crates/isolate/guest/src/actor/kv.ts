@@ -2,25 +2,28 @@
  * `ctx.storage.kv`, and what it shares with the asynchronous interface (storage.ts): keys with serialised values, read and written within the turn.
  */
 import { unsupported, isOpaque, dataCloneError } from "../clone";
+import { Headers } from "../headers";
 import { host } from "../host";
 import { isStub } from "../rpc";
-import { deserialize, serialize, type WriteDelegate } from "../serial";
+import { deserialize, serialize, type ReadDelegate, type WriteDelegate } from "../serial";
 import { state } from "../state";
 import { defineInterface } from "../webidl";
-import { options, text, wrongArgument } from "./arguments";
+import { illegalInvocation, options, string, text, wrongArgument } from "./arguments";
 
 const KV = "SyncKvStorage";
 const RAW = Symbol();
 
 // --- values --------------------------------------------------------------------------------------------------------------
 
-/** What is kept outlives every stub, so there are none in it. */
-const delegate: WriteDelegate = {
+/** What is kept outlives every stub, so there are none in it; besides data there are headers. */
+const delegate: WriteDelegate & ReadDelegate = {
   write(value) {
+    if (value instanceof Headers) return [...(value as unknown as Iterable<[string, string]>)];
     if (isStub(value)) throw dataCloneError("ServiceStub cannot be serialized in this context.");
     if (isOpaque(value)) throw unsupported(value);
     return undefined;
   },
+  read: (data) => new Headers(data as [string, string][]),
 };
 
 export function stored(value: unknown): Uint8Array {
@@ -29,7 +32,7 @@ export function stored(value: unknown): Uint8Array {
 
 /** The way back; `undefined` for a key that is not there. */
 export function restored(bytes: Uint8Array | null): unknown {
-  return bytes === null ? undefined : deserialize(bytes);
+  return bytes === null ? undefined : deserialize(bytes, delegate);
 }
 
 // --- listing -------------------------------------------------------------------------------------------------------------
@@ -43,7 +46,7 @@ export interface ListOptions {
   limit: unknown;
 }
 
-const optional = (value: unknown): string | null => (value === undefined ? null : `${value as string}`);
+const optional = (value: unknown): string | null => (value === undefined ? null : string(value));
 
 /** Entries a page begins with; fewer where their values are large. */
 const PAGE = 256;
@@ -69,7 +72,8 @@ export class Listing {
     this.#reverse = Boolean(given.reverse);
     if (this.#start !== null && this.#startAfter !== null) throw new TypeError("list() cannot be called with both start and startAfter values.");
     if (given.limit === undefined) return;
-    this.#left = Math.trunc(Number(given.limit)) || 0;
+    const limit = Math.trunc(Number(given.limit));
+    this.#left = Number.isFinite(limit) ? limit : 0;
     if (this.#left <= 0) throw new TypeError("List limit must be positive.");
   }
 
@@ -124,6 +128,9 @@ class ListIterator {
   }
 }
 
+/** Throws for what is no object of the class that methods here belong to. */
+let own: (self: unknown) => void;
+
 export class SyncKvStorage {
   readonly #raw = true;
 
@@ -132,24 +139,30 @@ export class SyncKvStorage {
   }
 
   get(_key: string): unknown {
-    const key = (this.#raw, text(arguments, 1, "get", KV));
+    const key = (own(this), text(arguments, 1, "get", KV));
     return restored((host.call("actor.kv.get", [key]) as (Uint8Array | null)[])[0]!);
   }
 
   list(given: unknown = undefined): IterableIterator<[string, unknown]> {
-    this.#raw;
+    own(this);
     return new ListIterator(new Listing(options<ListOptions>(given, 1, "list", KV, "ListOptions"))) as unknown as IterableIterator<[string, unknown]>;
   }
 
   put(_key: string, value: unknown): void {
-    const key = (this.#raw, text(arguments, 1, "put", KV));
+    const key = (own(this), text(arguments, 1, "put", KV));
     if (arguments.length < 2) throw wrongArgument("put", KV, 2, "Value");
     host.call("actor.kv.put", [key, stored(value)]);
   }
 
   delete(_key: string): boolean {
-    const key = (this.#raw, text(arguments, 1, "delete", KV));
+    const key = (own(this), text(arguments, 1, "delete", KV));
     return (host.call("actor.kv.delete", [key]) as number) > 0;
+  }
+
+  static {
+    own = (self) => {
+      if (typeof self !== "object" || self === null || !(#raw in self)) throw illegalInvocation();
+    };
   }
 }
 

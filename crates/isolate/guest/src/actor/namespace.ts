@@ -5,7 +5,7 @@
 import { host } from "../host";
 import { actorClass, actorStub, entrypointChannel, type DurableObjectClass } from "../rpc";
 import { defineInterface } from "../webidl";
-import { options, text, wrongArgument } from "./arguments";
+import { illegalInvocation, options, text, wrongArgument } from "./arguments";
 import { actorId, digitsOf, type DurableObjectId } from "./id";
 
 const NAMESPACE = "DurableObjectNamespace";
@@ -31,6 +31,9 @@ function checkJurisdiction(value: unknown): void {
   if (!jurisdictions.includes(name)) throw new TypeError(`Invalid jurisdiction: "${name}". It must be one of ${jurisdictions.map((j) => `"${j}"`).join(", ")}.`);
 }
 
+/** The host's number of a namespace; throws for what is none. */
+let numberOf: (self: unknown) => number;
+
 /** Puts another number behind a namespace: the host's table is new after waking. */
 export let renewNamespace: (namespace: unknown, number: number) => void;
 
@@ -44,35 +47,35 @@ export class DurableObjectNamespace extends Onto {
   }
 
   newUniqueId(given: unknown = undefined): DurableObjectId {
-    const number = this.#number;
+    const number = numberOf(this);
     checkJurisdiction(options<{ jurisdiction: unknown }>(given, 1, "newUniqueId", NAMESPACE, "NewUniqueIdOptions").jurisdiction);
     return actorId(host.call("namespace.unique", number) as string, undefined);
   }
 
   idFromName(_name: string): DurableObjectId {
-    return this.#named((this.#number, text(arguments, 1, "idFromName", NAMESPACE)));
+    return this.#named((numberOf(this), text(arguments, 1, "idFromName", NAMESPACE)));
   }
 
   idFromString(_id: string): DurableObjectId {
-    const id = (this.#number, text(arguments, 1, "idFromString", NAMESPACE)).toLowerCase();
+    const id = (numberOf(this), text(arguments, 1, "idFromString", NAMESPACE)).toLowerCase();
     if (!/^[0-9a-f]{64}$/.test(id)) throw new TypeError("Invalid Durable Object ID: must be 64 hex digits");
     if (host.call("namespace.owns", this.#number, id) !== true) throw new TypeError("Durable Object ID is not valid for this namespace.");
     return actorId(id, undefined);
   }
 
   get(id: DurableObjectId, given: unknown = undefined): object {
-    const digits = digitsOf((this.#number, id));
+    const digits = digitsOf((numberOf(this), id));
     if (digits === undefined) throw wrongArgument("get", NAMESPACE, 1, "DurableObjectId");
     return this.#stub("get", id, digits, given);
   }
 
   getByName(_name: string, given: unknown = undefined): object {
-    const id = this.#named((this.#number, text(arguments, 1, "getByName", NAMESPACE)));
+    const id = this.#named((numberOf(this), text(arguments, 1, "getByName", NAMESPACE)));
     return this.#stub("getByName", id, digitsOf(id)!, given);
   }
 
   jurisdiction(name: unknown = undefined): DurableObjectNamespace {
-    checkJurisdiction((this.#number, name));
+    checkJurisdiction((numberOf(this), name));
     return this;
   }
 
@@ -89,8 +92,14 @@ export class DurableObjectNamespace extends Onto {
   }
 
   static {
+    const isOne = (value: unknown): value is DurableObjectNamespace =>
+      ((typeof value === "object" && value !== null) || typeof value === "function") && #number in value;
+    numberOf = (self) => {
+      if (!isOne(self)) throw illegalInvocation();
+      return self.#number;
+    };
     renewNamespace = (namespace, number) => {
-      if (((typeof namespace === "object" && namespace !== null) || typeof namespace === "function") && #number in namespace) namespace.#number = number;
+      if (isOne(namespace)) namespace.#number = number;
     };
   }
 }

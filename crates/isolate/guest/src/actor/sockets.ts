@@ -6,7 +6,7 @@ import { host } from "../host";
 import { state } from "../state";
 import { defineInterface } from "../webidl";
 import { endKept, finishKept, isWebSocket, keepSocket, keptSocket, numberOf, tagsOf, type WebSocket } from "../websocket";
-import { wrongArgument } from "./arguments";
+import { withNew, wrongArgument } from "./arguments";
 
 const STATE = "DurableObjectState";
 const mostTags = 10, longestTag = 256, longestResponse = 2048, longestTimeout = 604_800_000, mostSockets = 32_768;
@@ -38,6 +38,9 @@ export class WebSocketRequestResponsePair {
 }
 
 defineInterface(WebSocketRequestResponsePair, "WebSocketRequestResponsePair");
+
+/** What code has of it. */
+export const globals = { WebSocketRequestResponsePair: withNew(WebSocketRequestResponsePair, "WebSocketRequestResponsePair") };
 
 // --- which object stands for which connection ------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import { hibernationError, host } from "../host";
 import { state } from "../state";
 import { bytesOf } from "../streams";
 import { defineInterface } from "../webidl";
-import { wrongArgument } from "./arguments";
+import { illegalInvocation, wrongArgument } from "./arguments";
 
 type SqlValue = null | number | string | Uint8Array;
 type Shown = null | number | string | ArrayBuffer;
@@ -167,6 +167,9 @@ class Statement {
   constructor() { throw new TypeError("Illegal constructor"); }
 }
 
+/** Throws for what is no object of the class that methods here belong to. */
+let own: (self: unknown) => void;
+
 export class SqlStorage {
   readonly #raw = true;
 
@@ -175,12 +178,18 @@ export class SqlStorage {
   }
 
   exec(query: string, ...bindings: unknown[]): Cursor {
-    this.#raw;
+    own(this);
     if (arguments.length === 0) throw wrongArgument("exec", "SqlStorage", 1, "String");
     return new Cursor(RAW, host.call("actor.sql", `${query}`, bindings.map(binding)) as [number, string[], SqlValue[][], number, number]);
   }
 
-  get databaseSize(): number { return this.#raw, host.call("actor.sql.size") as number; }
+  get databaseSize(): number { return own(this), host.call("actor.sql.size") as number; }
+
+  static {
+    own = (self) => {
+      if (typeof self !== "object" || self === null || !(#raw in self)) throw illegalInvocation();
+    };
+  }
 }
 
 for (const [C, name] of [[RowIterator, "RowIterator"], [RawIterator, "RawIterator"]] as const) {

@@ -5,7 +5,7 @@ import { host } from "../host";
 import { state } from "../state";
 import { defineInterface } from "../webidl";
 import { currentCall } from "../workers";
-import { callback, defineLazily, options, wrongArgument } from "./arguments";
+import { callback, defineLazily, illegalInvocation, options, wrongArgument } from "./arguments";
 import { facets, type DurableObjectFacets } from "./facets";
 import { blockConcurrencyWhile, reset } from "./gate";
 import { actorId, type DurableObjectId } from "./id";
@@ -36,6 +36,9 @@ export interface Origin {
   exports: () => unknown;
 }
 
+/** Throws for what is no object of the class that methods here belong to. */
+let own: (self: unknown) => void;
+
 export class DurableObjectState {
   declare readonly facets: DurableObjectFacets;
   declare readonly container: undefined;
@@ -57,44 +60,50 @@ export class DurableObjectState {
   }
 
   waitUntil(promise: unknown): void {
-    if ((this.#raw, arguments.length) === 0) throw wrongArgument("waitUntil", STATE, 1, "Promise");
+    if ((own(this), arguments.length) === 0) throw wrongArgument("waitUntil", STATE, 1, "Promise");
     // Outside of any call (in the constructor) nothing has to be kept alive: the actor's first call waits anyway.
     currentCall()?.waitUntil(promise);
   }
 
   async blockConcurrencyWhile<T>(f: () => T | Promise<T>): Promise<T> {
-    return blockConcurrencyWhile(callback<() => T | Promise<T>>((this.#raw, f), 1, "blockConcurrencyWhile", STATE));
+    return blockConcurrencyWhile(callback<() => T | Promise<T>>((own(this), f), 1, "blockConcurrencyWhile", STATE));
   }
 
-  acceptWebSocket(_socket: WebSocket, _tags: string[] | undefined = undefined): void { this.#raw, acceptWebSocket(arguments); }
-  getWebSockets(tag: string | undefined = undefined): WebSocket[] { return this.#raw, getWebSockets(tag); }
-  setWebSocketAutoResponse(pair: WebSocketRequestResponsePair | undefined = undefined): void { this.#raw, setAutoResponse(pair); }
-  getWebSocketAutoResponse(): WebSocketRequestResponsePair | null { return this.#raw, getAutoResponse(); }
-  getWebSocketAutoResponseTimestamp(_socket: WebSocket): Date | null { return this.#raw, getAutoResponseTimestamp(arguments); }
-  setHibernatableWebSocketEventTimeout(ms: number | undefined = undefined): void { this.#raw, setEventTimeout(ms); }
-  getHibernatableWebSocketEventTimeout(): number | null { return this.#raw, state.actor!.eventTimeout; }
-  getTags(_socket: WebSocket): string[] { return this.#raw, getTags(arguments); }
+  acceptWebSocket(_socket: WebSocket, _tags: string[] | undefined = undefined): void { own(this), acceptWebSocket(arguments); }
+  getWebSockets(tag: string | undefined = undefined): WebSocket[] { return own(this), getWebSockets(tag); }
+  setWebSocketAutoResponse(pair: WebSocketRequestResponsePair | undefined = undefined): void { own(this), setAutoResponse(pair); }
+  getWebSocketAutoResponse(): WebSocketRequestResponsePair | null { return own(this), getAutoResponse(); }
+  getWebSocketAutoResponseTimestamp(_socket: WebSocket): Date | null { return own(this), getAutoResponseTimestamp(arguments); }
+  setHibernatableWebSocketEventTimeout(ms: number | undefined = undefined): void { own(this), setEventTimeout(ms); }
+  getHibernatableWebSocketEventTimeout(): number | null { return own(this), state.actor!.eventTimeout; }
+  getTags(_socket: WebSocket): string[] { return own(this), getTags(arguments); }
 
   abort(reason: string | undefined = undefined, given: unknown = undefined): never {
-    const { retryAlarm } = options<{ retryAlarm: unknown }>((this.#raw, given), 2, "abort", STATE, "AbortOptions");
+    const { retryAlarm } = options<{ retryAlarm: unknown }>((own(this), given), 2, "abort", STATE, "AbortOptions");
     const text = reason === undefined ? "Application called abort() to reset Durable Object." : `${reason}`;
     return reset(["Error", text, ""], retryAlarm === undefined || Boolean(retryAlarm));
   }
 
   /** Writes heap and database down together; settles with the proof of it. */
   async checkpoint(): Promise<Receipt | undefined> {
-    return this.#raw, receipt((await host.start("actor.checkpoint")) as [number, number, string]);
+    return own(this), receipt((await host.start("actor.checkpoint")) as [number, number, string]);
   }
 
   /** A new actor of the same class, with this one's database and heap as they are now. Settles with its id. */
   async fork(given: unknown = undefined): Promise<DurableObjectId> {
-    const { name, alarms, heap } = options<ForkOptions>((this.#raw, given), 1, "fork", STATE, "ForkOptions");
+    const { name, alarms, heap } = options<ForkOptions>((own(this), given), 1, "fork", STATE, "ForkOptions");
     const wanted: Record<string, unknown> = {};
     if (name !== undefined) wanted.name = `${name as string}`;
     if (alarms !== undefined) wanted.alarms = Boolean(alarms);
     if (heap !== undefined) wanted.heap = Boolean(heap);
     const id = (await host.start("actor.fork", JSON.stringify(wanted))) as string;
     return actorId(id, wanted.name as string | undefined);
+  }
+
+  static {
+    own = (self) => {
+      if (typeof self !== "object" || self === null || !(#raw in self)) throw illegalInvocation();
+    };
   }
 }
 

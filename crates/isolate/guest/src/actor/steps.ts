@@ -4,10 +4,9 @@
  * repeated: whoever knows what it did calls `ctx.step.forget(name)`.
  */
 import { host } from "../host";
-import { deserialize } from "../serial";
 import { state } from "../state";
 import { callback, text } from "./arguments";
-import { stored } from "./kv";
+import { restored, stored } from "./kv";
 
 const STATE = "DurableObjectState";
 
@@ -64,8 +63,8 @@ async function step(_name: string, f: () => unknown): Promise<unknown> {
   if (underWay !== undefined) return underWay;
   const began = host.call("actor.step.begin", name) as Began;
   switch (began[0]) {
-    case "done": return deserialize(began[1]);
-    case "failed": throw deserialize(began[1]);
+    case "done": return restored(began[1]);
+    case "failed": throw restored(began[1]);
     case "unfinished": throw new UnfinishedStepError(name, began[1]);
   }
   const steps = (state.actor!.steps ??= new Map<string, Promise<unknown>>());

@@ -5,7 +5,7 @@
 import { host } from "../host";
 import { state } from "../state";
 import { defineInterface } from "../webidl";
-import { callback, defineLazily, options, text, time, wrongArgument } from "./arguments";
+import { callback, defineLazily, illegalInvocation, options, string, text, time, wrongArgument } from "./arguments";
 import { blocked } from "./gate";
 import { Listing, restored, stored, syncKvStorage, type ListOptions, type SyncKvStorage } from "./kv";
 import { sqlStorage, type SqlStorage } from "./sql";
@@ -45,7 +45,7 @@ function before(a: string, b: string): number {
 }
 
 function keysOf(value: unknown[]): string[] {
-  return [...new Set(value.map((key) => `${key as string}`))].sort(before);
+  return [...new Set(value.map(string))].sort(before);
 }
 
 /** Keys, or keys and values, that go to the host at once. */
@@ -74,7 +74,7 @@ function getFrom(on: string, args: ArrayLike<unknown>): unknown {
   if (args.length === 0) throw wrongArgument("get", on, 1, "string or Array");
   options(args[1], 2, "get", on, "GetOptions");
   const wanted = args[0];
-  if (!isArray(wanted)) return restored((host.call("actor.kv.get", [`${wanted as string}`]) as (Uint8Array | null)[])[0]!);
+  if (!isArray(wanted)) return restored((host.call("actor.kv.get", [string(wanted)]) as (Uint8Array | null)[])[0]!);
   const keys = keysOf(wanted);
   const found = new Map<string, unknown>();
   for (const piece of pieces(keys)) {
@@ -94,10 +94,15 @@ function listFrom(on: string, given: unknown): Map<string, unknown> {
   return entries;
 }
 
+/** Whether it stands for entries; everything else, lists included, is a key. */
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !isArray(value);
+}
+
 function putInto(on: string, args: ArrayLike<unknown>): void {
   if (args.length === 0) throw wrongArgument("put", on, 1, "string or object");
   const [first, second] = [args[0], args[1]];
-  if (typeof first === "object" && first !== null) {
+  if (isRecord(first)) {
     if (second !== undefined && second !== null && typeof second !== "object") {
       throw new TypeError(
         "put() may only be called with a single key-value pair and optional options as put(key, value, options) or with multiple key-value pairs " +
@@ -106,21 +111,21 @@ function putInto(on: string, args: ArrayLike<unknown>): void {
     }
     const entries: (string | Uint8Array)[] = [];
     for (const key of Object.keys(first)) {
-      const value = (first as Record<string, unknown>)[key];
+      const value = first[key];
       if (value !== undefined) entries.push(key, stored(value));
     }
     return putAll(entries);
   }
   if (second === undefined) throw new TypeError("put() called with undefined value.");
   options(args[2], 3, "put", on, "PutOptions");
-  host.call("actor.kv.put", [`${first as string}`, stored(second)]);
+  host.call("actor.kv.put", [string(first), stored(second)]);
 }
 
 function deleteFrom(on: string, args: ArrayLike<unknown>): number | boolean {
   if (args.length === 0) throw wrongArgument("delete", on, 1, "string or Array");
   options(args[1], 2, "delete", on, "PutOptions");
   const wanted = args[0];
-  if (!isArray(wanted)) return (host.call("actor.kv.delete", [`${wanted as string}`]) as number) > 0;
+  if (!isArray(wanted)) return (host.call("actor.kv.delete", [string(wanted)]) as number) > 0;
   let deleted = 0;
   for (const piece of pieces(keysOf(wanted))) deleted += host.call("actor.kv.delete", piece) as number;
   return deleted;
@@ -203,6 +208,9 @@ async function inTransaction<T>(f: (transaction: DurableObjectTransaction) => T 
 
 // --- storage -----------------------------------------------------------------------------------------------------------------
 
+/** Throws for what is no object of the class that methods here belong to. */
+let own: (self: unknown) => void;
+
 export class DurableObjectStorage {
   declare readonly sql: SqlStorage;
   declare readonly kv: SyncKvStorage;
@@ -213,33 +221,33 @@ export class DurableObjectStorage {
     defineLazily(this, { kv: syncKvStorage, sql: sqlStorage });
   }
 
-  async get(_key: string | string[], _options: unknown = undefined): Promise<unknown> { return this.#raw, getFrom(STORAGE, arguments); }
-  async list(given: unknown = undefined): Promise<Map<string, unknown>> { return this.#raw, listFrom(STORAGE, given); }
-  async put(_key: unknown, _value: unknown, _options: unknown = undefined): Promise<void> { this.#raw, putInto(STORAGE, arguments); }
-  async delete(_key: string | string[], _options: unknown = undefined): Promise<number | boolean> { return this.#raw, deleteFrom(STORAGE, arguments); }
+  async get(_key: string | string[], _options: unknown = undefined): Promise<unknown> { return own(this), getFrom(STORAGE, arguments); }
+  async list(given: unknown = undefined): Promise<Map<string, unknown>> { return own(this), listFrom(STORAGE, given); }
+  async put(_key: unknown, _value: unknown, _options: unknown = undefined): Promise<void> { own(this), putInto(STORAGE, arguments); }
+  async delete(_key: string | string[], _options: unknown = undefined): Promise<number | boolean> { return own(this), deleteFrom(STORAGE, arguments); }
 
   async deleteAll(given: unknown = undefined): Promise<void> {
-    options((this.#raw, given), 1, "deleteAll", STORAGE, "PutOptions");
+    options((own(this), given), 1, "deleteAll", STORAGE, "PutOptions");
     if (state.actor!.transactions > 0) throw new Error("Cannot call deleteAll() within a transaction");
     host.call("actor.kv.clear", true);
   }
 
   async transaction<T>(f: (transaction: DurableObjectTransaction) => T | Promise<T>, _options: unknown = undefined): Promise<T> {
-    const closure = callback<typeof f>((this.#raw, f), 1, "transaction", STORAGE);
+    const closure = callback<typeof f>((own(this), f), 1, "transaction", STORAGE);
     return blocked(() => inTransaction(closure));
   }
 
-  async getAlarm(_options: unknown = undefined): Promise<number | null> { return this.#raw, getAlarm(); }
-  async setAlarm(_at: number | Date, _options: unknown = undefined): Promise<void> { this.#raw, setAlarmAt(STORAGE, arguments); }
-  async deleteAlarm(_options: unknown = undefined): Promise<void> { this.#raw, deleteAlarm(); }
+  async getAlarm(_options: unknown = undefined): Promise<number | null> { return own(this), getAlarm(); }
+  async setAlarm(_at: number | Date, _options: unknown = undefined): Promise<void> { own(this), setAlarmAt(STORAGE, arguments); }
+  async deleteAlarm(_options: unknown = undefined): Promise<void> { own(this), deleteAlarm(); }
 
   /** Settles when everything so far is durable, with the proof of it. */
   async sync(): Promise<Receipt | undefined> {
-    return this.#raw, receipt((await host.start("actor.sync")) as [number, number, string] | null);
+    return own(this), receipt((await host.start("actor.sync")) as [number, number, string] | null);
   }
 
   transactionSync<T>(f: () => T): T {
-    const closure = callback<() => T>((this.#raw, f), 1, "transactionSync", STORAGE);
+    const closure = callback<() => T>((own(this), f), 1, "transactionSync", STORAGE);
     const transaction = begin();
     let value: T;
     try {
@@ -253,20 +261,26 @@ export class DurableObjectStorage {
   }
 
   async getCurrentBookmark(): Promise<string> {
-    return this.#raw, host.call("actor.bookmark") as string;
+    return own(this), host.call("actor.bookmark") as string;
   }
 
   async getBookmarkForTime(_at: number | Date): Promise<string> {
-    const at = (this.#raw, time(arguments, 1, "getBookmarkForTime", STORAGE));
+    const at = (own(this), time(arguments, 1, "getBookmarkForTime", STORAGE));
     return host.call("actor.bookmark.at", at) as string;
   }
 
   /** What it answers leads back here. It is kept when the promise settles, so that `ctx.abort()` may follow. */
   async onNextSessionRestoreBookmark(_bookmark: string): Promise<string> {
-    const bookmark = (this.#raw, text(arguments, 1, "onNextSessionRestoreBookmark", STORAGE));
+    const bookmark = (own(this), text(arguments, 1, "onNextSessionRestoreBookmark", STORAGE));
     const undo = host.call("actor.restore", bookmark) as string;
     await host.start("actor.sync");
     return undo;
+  }
+
+  static {
+    own = (self) => {
+      if (typeof self !== "object" || self === null || !(#raw in self)) throw illegalInvocation();
+    };
   }
 }
 

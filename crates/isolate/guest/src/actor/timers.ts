@@ -5,7 +5,7 @@
 import { host } from "../host";
 import { state } from "../state";
 import { defineInterface } from "../webidl";
-import { text, time } from "./arguments";
+import { illegalInvocation, text, time } from "./arguments";
 
 const TIMERS = "DurableObjectTimers";
 const RAW = Symbol();
@@ -18,6 +18,9 @@ export function setAlarm(name: string, at: number): void {
   }
   host.call("actor.alarm.set", name, Math.max(at, Math.trunc(host.now())));
 }
+
+/** Throws for what is no object of the class that methods here belong to. */
+let own: (self: unknown) => void;
 
 /** Named alarms. The handler gets the name in `info.name`. */
 export class DurableObjectTimers {
@@ -48,16 +51,22 @@ export class DurableObjectTimers {
 
   /** When each is due, by name. */
   list(): Map<string, number> {
-    const flat = (this.#raw, host.call("actor.alarm.list")) as (string | number)[];
+    const flat = (own(this), host.call("actor.alarm.list")) as (string | number)[];
     const timers = new Map<string, number>();
     for (let i = 0; i < flat.length; i += 2) timers.set(flat[i] as string, flat[i + 1] as number);
     return timers;
   }
 
   #name(method: string, args: ArrayLike<unknown>): string {
-    const name = (this.#raw, text(args, 1, method, TIMERS));
+    const name = (own(this), text(args, 1, method, TIMERS));
     if (name === "") throw new TypeError("A timer's name cannot be empty.");
     return name;
+  }
+
+  static {
+    own = (self) => {
+      if (typeof self !== "object" || self === null || !(#raw in self)) throw illegalInvocation();
+    };
   }
 }
 
