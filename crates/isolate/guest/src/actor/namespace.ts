@@ -53,7 +53,8 @@ export class DurableObjectNamespace extends Onto {
   }
 
   idFromName(_name: string): DurableObjectId {
-    return this.#named((numberOf(this), text(arguments, 1, "idFromName", NAMESPACE)));
+    numberOf(this);
+    return this.#named(text(arguments, 1, "idFromName", NAMESPACE));
   }
 
   idFromString(_id: string): DurableObjectId {
@@ -70,7 +71,8 @@ export class DurableObjectNamespace extends Onto {
   }
 
   getByName(_name: string, given: unknown = undefined): object {
-    const id = this.#named((numberOf(this), text(arguments, 1, "getByName", NAMESPACE)));
+    numberOf(this);
+    const id = this.#named(text(arguments, 1, "getByName", NAMESPACE));
     return this.#stub("getByName", id, digitsOf(id)!, given);
   }
 

@@ -22,6 +22,13 @@ export function setAlarm(name: string, at: number): void {
 /** Throws for what is no object of the class that methods here belong to. */
 let own: (self: unknown) => void;
 
+function nameOf(self: unknown, method: string, args: ArrayLike<unknown>): string {
+  own(self);
+  const name = text(args, 1, method, TIMERS);
+  if (name === "") throw new TypeError("A timer's name cannot be empty.");
+  return name;
+}
+
 /** Named alarms. The handler gets the name in `info.name`. */
 export class DurableObjectTimers {
   readonly #raw = true;
@@ -31,19 +38,19 @@ export class DurableObjectTimers {
   }
 
   set(_name: string, _at: number | Date): void {
-    const name = this.#name("set", arguments);
+    const name = nameOf(this, "set", arguments);
     const at = time(arguments, 2, "set", TIMERS);
     if (at <= 0) throw new TypeError("set() cannot be called with an alarm time <= 0");
     setAlarm(name, at);
   }
 
   get(_name: string): number | null {
-    return host.call("actor.alarm.get", this.#name("get", arguments)) as number | null;
+    return host.call("actor.alarm.get", nameOf(this, "get", arguments)) as number | null;
   }
 
   /** Whether there was one. */
   delete(_name: string): boolean {
-    const name = this.#name("delete", arguments);
+    const name = nameOf(this, "delete", arguments);
     const there = host.call("actor.alarm.get", name) !== null;
     if (there) host.call("actor.alarm.delete", name);
     return there;
@@ -55,12 +62,6 @@ export class DurableObjectTimers {
     const timers = new Map<string, number>();
     for (let i = 0; i < flat.length; i += 2) timers.set(flat[i] as string, flat[i + 1] as number);
     return timers;
-  }
-
-  #name(method: string, args: ArrayLike<unknown>): string {
-    const name = (own(this), text(args, 1, method, TIMERS));
-    if (name === "") throw new TypeError("A timer's name cannot be empty.");
-    return name;
   }
 
   static {
