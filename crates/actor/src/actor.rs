@@ -36,7 +36,7 @@ use self::{
     schedule::Schedule,
 };
 use crate::{
-    Directory, DirectoryError, Epoch, Guest, GuestError, Guests, Seq,
+    Directory, DirectoryError, Epoch, Guest, GuestError, Guests, NotStarted, Seq,
     database::{SqlError, VfsUnavailable},
     directory::{Change, Told, What},
     log::{AppendError, DurableLog},
@@ -73,7 +73,7 @@ pub enum ActorError {
     Slow,
     /// It does not start.
     #[error("the actor does not start: {0}")]
-    Start(String),
+    Start(NotStarted),
     /// Its namespace has no code.
     #[error("there is no code for {0}")]
     NoCode(String),

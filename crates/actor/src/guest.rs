@@ -51,13 +51,66 @@ pub struct Alarm {
     pub retries: u32,
 }
 
+/// What the code of a guest threw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thrown {
+    /// Its name, such as `TypeError`.
+    pub name: String,
+    /// Its message.
+    pub message: String,
+}
+
+impl fmt::Display for Thrown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // That it is an error need not be said of one that has no name of its own.
+        if self.name != "Error" {
+            write!(f, "{}: ", self.name)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Why a guest does not start. One that threw says so to its callers as if they had called what threw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotStarted {
+    /// Its code threw.
+    Threw(Thrown),
+    /// Everything else.
+    Failed(Arc<str>),
+}
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Threw(thrown) => thrown.fmt(f),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<&str> for NotStarted {
+    fn from(why: &str) -> Self {
+        Self::Failed(why.into())
+    }
+}
+
+impl From<GuestError> for NotStarted {
+    fn from(error: GuestError) -> Self {
+        match error {
+            GuestError::Threw(thrown) => Self::Threw(thrown),
+            GuestError::Start(why) => Self::Failed(why.into()),
+            other => Self::Failed(other.to_string().into()),
+        }
+    }
+}
+
 /// Why a guest gave no answer, or did not do as asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuestError {
-    /// Its code threw; it goes on living.
+    /// Its code threw; it goes on living, unless it was about to start.
     #[error("{0}")]
-    Threw(String),
-    /// It does not start: its constructor threw, say. The next message starts another.
+    Threw(Thrown),
+    /// It does not start, for a reason that is not its code's. The next message starts another.
     #[error("it does not start: {0}")]
     Start(String),
     /// It was ended: a limit, `ctx.abort()`, a commit that failed.

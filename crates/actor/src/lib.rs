@@ -22,6 +22,6 @@ pub use actor::{
     Shown, Standing, SystemClock, facet_id,
 };
 pub use directory::{Directory, DirectoryError, Entry, Filter, Told, What};
-pub use guest::{Alarm, BoxFuture, Guest, GuestError, Guests, Heap, Start};
+pub use guest::{Alarm, BoxFuture, Guest, GuestError, Guests, Heap, NotStarted, Start, Thrown};
 pub use record::{Epoch, Receipt, Record, RecordKind, Seq, Tier};
 pub use storage::Storage;

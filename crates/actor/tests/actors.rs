@@ -8,7 +8,7 @@ use std::{
 };
 
 use skep_actor::{
-    ActorError, Actors, As, Clock, Config, Filter, ForkOptions, GuestError, Place, Seq, Standing, What,
+    ActorError, Actors, As, Clock, Config, Filter, ForkOptions, GuestError, NotStarted, Place, Seq, Standing, Thrown, What,
     database::Value,
     facet_id,
     log::{AppendError, DurableLog, MemoryLog},
@@ -140,7 +140,9 @@ async fn a_constructor_that_throws_fails_who_waits_and_the_next_message_tries_an
     let house = House::new();
     house.bank.refusals.store(1, Ordering::SeqCst);
     let error = house.actors.activate(id(1), &place()).await.expect_err("fails in a test");
-    assert!(matches!(&error, ActorError::Start(why) if why.contains("not today")), "{error}");
+    let thrown = Thrown { name: "RangeError".into(), message: "not today".into() };
+    assert!(matches!(&error, ActorError::Start(NotStarted::Threw(why)) if *why == thrown), "{error}");
+    assert_eq!(error.to_string(), "the actor does not start: RangeError: not today");
     house.add(1, 1).await;
 }
 

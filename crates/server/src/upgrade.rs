@@ -57,6 +57,10 @@ impl Upgrade {
         {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
         }
+        // Clients take an empty one for a protocol that they did not ask for.
+        if headers.get(header::SEC_WEBSOCKET_PROTOCOL).is_some_and(HeaderValue::is_empty) {
+            headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+        }
         tokio::spawn(async move {
             let _in_flight = in_flight;
             let Ok(connection) = self.connection.await else { return };

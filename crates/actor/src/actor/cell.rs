@@ -263,7 +263,7 @@ impl Node {
                 count(&self.counters.refused);
                 let error = match refusal {
                     Refusal::Crowded => ActorError::Crowded,
-                    Refusal::Start(why) => ActorError::Start(why.to_string()),
+                    Refusal::Start(why) => ActorError::Start(why),
                 };
                 After::Refuse(life.waiters.remove(&waiter)?, error)
             }

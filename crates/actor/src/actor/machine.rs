@@ -9,6 +9,8 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use crate::NotStarted;
+
 /// Counts the guests of one actor in this process.
 pub(crate) type Generation = u64;
 
@@ -30,7 +32,7 @@ pub(crate) enum Event {
     /// The guest serves.
     Woke(Generation),
     /// It does not start.
-    NotWoken(Generation, Arc<str>),
+    NotWoken(Generation, NotStarted),
     /// It has been idle for long enough, or memory is short.
     Rest,
     /// It is written down and gone, or gone without a heap.
@@ -80,7 +82,7 @@ pub(crate) enum Refusal {
     /// Too many wait already.
     Crowded,
     /// It does not start.
-    Start(Arc<str>),
+    Start(NotStarted),
 }
 
 /// Where an actor stands.
@@ -248,7 +250,7 @@ impl Machine {
         self.grant_all(out);
     }
 
-    fn not_woken(&mut self, of: Generation, why: &Arc<str>, out: &mut Vec<Command>) {
+    fn not_woken(&mut self, of: Generation, why: &NotStarted, out: &mut Vec<Command>) {
         let State::Waking { guest, doomed, .. } = &self.state else { return };
         if *guest != of {
             return;

@@ -17,7 +17,7 @@ use super::{
     metrics::count,
 };
 use crate::{
-    GuestError, Heap, Receipt, Start,
+    GuestError, Heap, NotStarted, Receipt, Start,
     directory::{Change, What},
     log::AppendError,
     storage::StorageError,
@@ -57,9 +57,12 @@ impl Node {
             }
             Err(error) => {
                 count(&self.counters.not_started);
-                let why = error.to_string();
-                self.told(cell.id, What::NotStarted, &why);
-                self.tell(&cell, Event::NotWoken(generation, why.into()));
+                let why = match error {
+                    ActorError::Start(why) => why,
+                    other => NotStarted::Failed(other.to_string().into()),
+                };
+                self.told(cell.id, What::NotStarted, &why.to_string());
+                self.tell(&cell, Event::NotWoken(generation, why));
             }
         }
     }
@@ -99,7 +102,7 @@ impl Node {
             },
             Err(why) => why,
         };
-        let guest = self.begin(id, place, &storage, None).await.map_err(|error| ActorError::Start(error.to_string()))?;
+        let guest = self.begin(id, place, &storage, None).await.map_err(|error| ActorError::Start(error.into()))?;
         count(&self.counters.constructed);
         if fresh {
             why = "it is new".into();

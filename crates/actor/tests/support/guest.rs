@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use skep_actor::{Active, Alarm, BoxFuture, Guest, GuestError, Guests, Heap, Start, Storage};
+use skep_actor::{Active, Alarm, BoxFuture, Guest, GuestError, Guests, Heap, Start, Storage, Thrown};
 use skep_id::ActorId;
 use tokio::sync::watch;
 
@@ -116,7 +116,7 @@ impl Account {
             }
         } else if bank.refusals.load(Ordering::SeqCst) > 0 {
             bank.refusals.fetch_sub(1, Ordering::SeqCst);
-            ready = Err(GuestError::Start("not today".into()));
+            ready = Err(GuestError::Threw(Thrown { name: "RangeError".into(), message: "not today".into() }));
         }
         let calls = start.heap.and_then(|heap| serde_json::from_slice(&heap.bytes).ok()).unwrap_or(0);
         let code = bank.code.lock().clone();
@@ -263,7 +263,7 @@ impl Guest for Account {
                 return Err(dead);
             }
             if fails {
-                return Err(GuestError::Threw("the handler failed".into()));
+                return Err(GuestError::Threw(Thrown { name: "Error".into(), message: "the handler failed".into() }));
             }
             let pending = {
                 let mut storage = storage.lock();

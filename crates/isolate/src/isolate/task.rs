@@ -785,11 +785,11 @@ impl Task {
 
     /// Ends calls that nothing will answer: the isolate as a whole waits for no operation, stream, socket or timer, nothing is
     /// queued for it, and nobody holds an object of its guest. A later call could still settle their promises, but a call is not
-    /// kept waiting for one that may never come. One that has answered (a stream of events, say) is left to its wall limit.
+    /// kept waiting for one that may never come. One that has answered (a stream of events, say) is left to its wall limit,
+    /// and so is every call of an actor: there calls do wait for one another, and `ctx.abort()` says why they ended.
     async fn end_hung(&mut self) -> Result<(), Outcome> {
         let waits = !self.in_flight.is_empty() || self.timer_ms.is_finite() || !self.rx.is_empty() || self.exports.any_lent();
-        let waits = waits || self.actor.as_ref().is_some_and(|acting| acting.waits());
-        if !self.loaded || self.calls.is_empty() || waits {
+        if !self.loaded || self.calls.is_empty() || waits || self.actor.is_some() {
             return Ok(());
         }
         let mut hung: Vec<u32> = self.calls.iter().filter(|(_, call)| !call.is_answered()).map(|(id, _)| *id).collect();

@@ -8,8 +8,8 @@ use crate::wire::{Wire, WireOut};
 /// Effects of actors: carried out after the turn, behind the output gate (`actor.gate` at once).
 const DEFERRED: &[&str] = &["actor.gate", "actor.ws.keep", "actor.ws.send", "actor.ws.close", "actor.facet.abort", "actor.facet.delete"];
 
-/// Longest name or id that a namespace or a facet is asked for, in bytes.
-const NAME_BYTES_MAX: usize = 4 << 10;
+/// Longest name or id that a namespace or a facet is asked for, in bytes. Every record of an actor's directory holds one.
+const NAME_BYTES_MAX: usize = 64 << 10;
 
 /// What an isolate that is no actor is told.
 pub(crate) const NO_ACTOR: &str = "this isolate is no actor";

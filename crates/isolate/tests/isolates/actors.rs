@@ -295,7 +295,7 @@ mod life {
     #[tokio::test]
     async fn an_abort_undoes_its_turn_and_fails_the_calls() {
         let (isolate, state) = start(of(
-            "hang() { return sleep(1e6) } async die() { await this.ctx.storage.put('n', 7); this.ctx.abort(new TypeError('enough')) }",
+            "hang() { return new Promise(() => {}) } async die() { await this.ctx.storage.put('n', 7); this.ctx.abort(new TypeError('enough')) }",
         ));
         let hanging = asking(&isolate, "hang");
         until(|| isolate.in_flight() == 1).await;

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use skep_actor::{Alarm, GuestError, Guests, Heap, Start};
+use skep_actor::{Alarm, GuestError, Guests, Heap, Start, Thrown};
 use skep_isolate::{Actor, Outcome, Worker};
 
 use super::{
@@ -165,11 +165,14 @@ impl skep_actor::Guest for Inhabitant {
 /// What its own code or limits did counts as thrown; what happened to it from outside, as its end.
 fn failure(outcome: &Outcome) -> GuestError {
     match outcome {
-        Outcome::Startup(e) | Outcome::Exception(e) | Outcome::Reset(e) if e.name == "Error" => GuestError::Threw(e.message.clone()),
-        Outcome::Startup(e) | Outcome::Exception(e) | Outcome::Reset(e) => GuestError::Threw(format!("{}: {}", e.name, e.message)),
+        Outcome::Startup(e) | Outcome::Exception(e) | Outcome::Reset(e) => threw(e.name.clone(), e.message.clone()),
         Outcome::Cancelled(why) | Outcome::Internal(why) => GuestError::Ended(why.clone()),
-        limit => GuestError::Threw(limit.to_string()),
+        limit => threw("Error".to_owned(), limit.to_string()),
     }
+}
+
+fn threw(name: String, message: String) -> GuestError {
+    GuestError::Threw(Thrown { name, message })
 }
 
 /// Everything that a guest is made from.
@@ -303,8 +306,9 @@ mod tests {
         let thrown = |name: &str| {
             Outcome::Exception(skep_isolate::Exception { name: name.to_owned(), message: "no".to_owned(), stack: String::new() })
         };
-        assert_eq!(failure(&thrown("Error")), GuestError::Threw("no".to_owned()));
-        assert_eq!(failure(&thrown("TypeError")), GuestError::Threw("TypeError: no".to_owned()));
+        assert_eq!(failure(&thrown("Error")).to_string(), "no");
+        assert_eq!(failure(&thrown("TypeError")), threw("TypeError".to_owned(), "no".to_owned()));
+        assert_eq!(failure(&thrown("TypeError")).to_string(), "TypeError: no");
         assert_eq!(failure(&Outcome::Cancelled("gone".to_owned())), GuestError::Ended("gone".to_owned()));
         assert!(matches!(failure(&Outcome::Cpu), GuestError::Threw(_)));
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use skep_actor::{ActorError, NotStarted, Thrown};
 use skep_id::ActorId;
 use skep_isolate::{CallError, Exception, Namespace, Outcome, Request, Response, RpcMessage, SocketMessage, Target};
 
@@ -123,12 +124,10 @@ async fn awaken(inner: &Arc<Inner>, whom: &Whom) -> Result<Awakened, CallError> 
 }
 
 /// What a caller sees of an actor that does not come: what its constructor threw is thrown at the caller, as on the hosted service.
-fn call_error(error: &skep_actor::ActorError) -> CallError {
+fn call_error(error: &ActorError) -> CallError {
     match error {
-        skep_actor::ActorError::Start(why) => {
-            let known = |(name, _): &(&str, &str)| name.ends_with("Error") && name.bytes().all(|b| b.is_ascii_alphabetic());
-            let (name, message) = why.split_once(": ").filter(known).unwrap_or(("Error", why));
-            CallError::Ended(Outcome::Reset(Exception { name: name.to_owned(), message: message.to_owned(), stack: String::new() }))
+        ActorError::Start(NotStarted::Threw(Thrown { name, message })) => {
+            CallError::Ended(Outcome::Reset(Exception { name: name.clone(), message: message.clone(), stack: String::new() }))
         }
         other => CallError::Refused(other.to_string()),
     }
