@@ -16,6 +16,7 @@ import { bundle, units } from "./harness/bundle.mjs";
 import { call } from "./harness/call.mjs";
 import { cell, readDifferences } from "./harness/differences.mjs";
 import { startOrigin } from "./harness/origin.mjs";
+import { record as plain, thrown } from "./harness/record.js";
 import * as skep from "./runtimes/skep.mjs";
 import * as workerd from "./runtimes/workerd.mjs";
 
@@ -29,7 +30,16 @@ const { values: options } = parseArgs({
 
 const apisAtOnce = 4;
 
+async function driven(at, drive) {
+  try {
+    return { value: plain(await drive(at)) };
+  } catch (e) {
+    return thrown(e);
+  }
+}
+
 async function record(at, one, index) {
+  if (one.drive) return driven(at, one.drive);
   if (!one.serve) {
     const answer = await call(at, `/run/${index}`);
     if (answer.lost) return { lost: answer.lost };
@@ -64,11 +74,22 @@ function canonical(v) {
 }
 const same = (a, b) => canonical(a) === canonical(b);
 
-async function compare(runtimes, api) {
+/** Cases that are clients of their own, in this process: they are told where the unit answers, and what they return is recorded. */
+async function outsideCases(file) {
+  if (!file) return [];
+  const { cases } = await import(file);
+  return Object.entries(cases).map(([name, body]) => {
+    const [drive, ...expect] = [body].flat();
+    return { topic: "outside", name, drive, ...(expect.length ? { expect: plain(expect[0]) } : {}) };
+  });
+}
+
+async function compare(runtimes, { api, outside }) {
   const { peer, ours } = runtimes;
   const answer = await call(peer.at(api), "/manifest");
   if (answer.status !== 200) throw new Error(`workerd gave no manifest for ${api}: ${JSON.stringify(answer)}`);
   const manifest = JSON.parse(answer.body);
+  manifest.push(...(await outsideCases(outside)));
   const theirs = await recordAll(peer, api, manifest);
   const mine = await recordAll(ours, api, manifest);
   return manifest.map((one, i) => ({ id: idOf(api, one), api, one, index: i, expect: one.expect, ours: mine[i], workerd: theirs[i] })).filter((r) => r.workerd);
@@ -151,9 +172,9 @@ async function main() {
     const runtimes = { peer: started[0], ours: started[1] };
     const listed = readDifferences(join(here, "../docs/differences.md"));
     const results = [];
-    const queue = bundles.map((b) => b.api);
+    const queue = [...bundles];
     const worker = async () => {
-      for (let api = queue.shift(); api; api = queue.shift()) results.push(...(await compare(runtimes, api)));
+      for (let unit = queue.shift(); unit; unit = queue.shift()) results.push(...(await compare(runtimes, unit)));
     };
     await Promise.all(Array.from({ length: apisAtOnce }, worker));
     if (!options.case) for (const api of bundles.map((b) => b.api)) results.push(...orphans(api, results, listed));

@@ -17,21 +17,33 @@ export function units() {
     const folder = join(root, "cases", api);
     return { api, folder, files: readdirSync(folder).filter((f) => f.endsWith(".js") && !f.startsWith("_")).sort().map((f) => join(folder, f)) };
   });
-  const packages = readdirSync(join(root, "packages")).filter((f) => f.endsWith(".js")).sort().map((f) => ({
-    api: `package-${basename(f, ".js")}`, folder: join(root, "packages"), files: [join(root, "packages", f)],
+  const packages = readdirSync(join(root, "packages")).filter((f) => f.endsWith(".js") && !f.startsWith("_")).sort().map((f) => ({
+    api: `package-${basename(f, ".js")}`, folder: join(root, "packages"), files: [join(root, "packages", f)], own: `_${basename(f, ".js")}`,
   }));
-  return [...folders, ...packages];
+  return [...folders, ...packages].map((unit) => ({ ...unit, exported: fileOf(unit, "entrypoints", "js"), outside: fileOf(unit, "outside", "mjs") }));
+}
+
+/** A file that a unit may have beside its cases: `_entrypoints.js` in a folder of cases, `_hono_entrypoints.js` for the package hono. */
+function fileOf({ folder, own = "" }, kind, extension) {
+  const file = join(folder, `${own}_${kind}.${extension}`);
+  return existsSync(file) ? file : undefined;
+}
+
+/** Names of the exported classes: entrypoints say `extends WorkerEntrypoint`, each other subclass is an actor's. */
+function classesOf(exported) {
+  const all = exported ? Array.from(readFileSync(exported, "utf8").matchAll(/^export class (\w+) extends (\w+)/gm), ([, name, base]) => ({ name, base })) : [];
+  const named = (yes) => all.filter(({ base }) => (base === "WorkerEntrypoint") === yes).map(({ name }) => name);
+  return { entrypoints: named(true), actors: named(false) };
 }
 
 function virtualModules(unit) {
   const list = unit.files.map((file, i) => `import { cases as c${i} } from ${JSON.stringify(file)};`).join("\n")
     + `\nexport const topics = [${unit.files.map((file, i) => `{ topic: ${JSON.stringify(basename(file, ".js"))}, cases: c${i} }`).join(", ")}];`;
-  const entrypoints = join(unit.folder, "_entrypoints.js");
-  const exported = unit.api.startsWith("package-") || !existsSync(entrypoints) ? "export {};" : `export * from ${JSON.stringify(entrypoints)};`;
+  const exported = unit.exported ? `export * from ${JSON.stringify(unit.exported)};` : "export {};";
   return { "cases:list": list, "cases:entrypoints": exported };
 }
 
-/** Bundles one unit into `{ api, main, modules: [{ name, kind, bytes }] }`. */
+/** Bundles one unit into `{ api, main, entrypoints, actors, outside, modules: [{ name, kind, bytes }] }`. */
 export async function bundle(unit) {
   const virtual = virtualModules(unit);
   const extra = statSync(unit.folder).isDirectory() && !unit.api.startsWith("package-")
@@ -50,12 +62,11 @@ export async function bundle(unit) {
       },
     }],
   });
-  const exported = join(unit.folder, "_entrypoints.js");
   return {
     api: unit.api,
     main: "worker.js",
-    entrypoints: virtual["cases:entrypoints"] === "export {};" ? []
-      : Array.from(readFileSync(exported, "utf8").matchAll(/^export class (\w+)/gm), (m) => m[1]),
+    ...classesOf(unit.exported),
+    outside: unit.outside,
     modules: [
       { name: "worker.js", kind: "esm", bytes: result.outputFiles[0].contents },
       ...extra.map((f) => ({ name: f, kind: kinds[extname(f)], bytes: readFileSync(join(unit.folder, f)) })),

@@ -25,6 +25,7 @@ const module = {
 
 function deployment(bundle, origin) {
   const entrypoints = bundle.entrypoints.map((e) => [e.toUpperCase(), { type: "service", worker: bundle.api, entrypoint: e }]);
+  const actors = bundle.actors.map((c) => [c.toUpperCase(), { type: "actors", class_name: c }]);
   return {
     main: bundle.main,
     modules: Object.fromEntries(bundle.modules.map((m) => [m.name, module[m.kind](m.bytes)])),
@@ -35,6 +36,7 @@ function deployment(bundle, origin) {
       DATA: { type: "data", base64: base64([0, 1, 0xfe, 0xff]) },
       SELF: { type: "service", worker: bundle.api },
       ...Object.fromEntries(entrypoints),
+      ...Object.fromEntries(actors),
       LOADER: { type: "loader" },
     },
     compatibility_date: "2026-11-01",

@@ -2,7 +2,7 @@
  * npm workerd as a runtime under test: one process, one service and one socket for each bundle, all bindings that the cases use.
  */
 import { spawn } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
@@ -11,6 +11,11 @@ const require = createRequire(import.meta.url);
 const kinds = { esm: "esModule", wasm: "wasm", text: "text", data: "data", json: "json" };
 
 const quote = (text) => JSON.stringify(text);
+
+/** Namespaces, their databases in a folder of the run: only such have alarms that last. */
+const actors = (bundle) => `
+    durableObjectNamespaces = [${bundle.actors.map((c) => `(className = ${quote(c)}, uniqueKey = ${quote(`${bundle.api}-${c}`)}, enableSql = true)`).join(", ")}],
+    durableObjectStorage = (localDisk = "storage"),`;
 
 function service(bundle, origin) {
   const modules = bundle.modules.map((m) => `(name = ${quote(m.name)}, ${kinds[m.kind]} = embed ${quote(`${bundle.api}/${m.name}`)})`).join(", ");
@@ -26,15 +31,17 @@ function service(bundle, origin) {
       (name = "DATA", data = "\\x00\\x01\\xfe\\xff"),
       (name = "SELF", service = ${quote(bundle.api)}),
       ${bundle.entrypoints.map((e) => `(name = ${quote(e.toUpperCase())}, service = (name = ${quote(bundle.api)}, entrypoint = ${quote(e)})),`).join("\n      ")}
+      ${bundle.actors.map((c) => `(name = ${quote(c.toUpperCase())}, durableObjectNamespace = ${quote(c)}),`).join("\n      ")}
       (name = "LOADER", workerLoader = (id = ${quote(bundle.api)})),
-    ],
+    ],${bundle.actors.length ? actors(bundle) : ""}
   )),`;
 }
 
-function config(bundles, origin) {
+function config(bundles, origin, storage) {
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (services = [
   (name = "internet", network = (allow = ["public", "private"])),
+  (name = "storage", disk = (path = ${quote(storage)}, writable = true)),
 ${bundles.map((b) => service(b, origin)).join("\n")}
 ], sockets = [
 ${bundles.map((b) => `  (name = ${quote(b.api)}, address = "127.0.0.1:0", http = (), service = ${quote(b.api)}),`).join("\n")}
@@ -48,8 +55,10 @@ export async function start({ bundles, origin, folder, verbose }) {
     mkdirSync(join(folder, b.api), { recursive: true });
     for (const m of b.modules) writeFileSync(join(folder, b.api, m.name), m.bytes);
   }
+  // A folder for each start: `--workerd-only` starts two, and their actors must not meet.
+  const storage = mkdtempSync(join(folder, "storage-"));
   const file = join(folder, "config.capnp");
-  writeFileSync(file, config(bundles, origin));
+  writeFileSync(file, config(bundles, origin, storage));
   const binary = require("workerd").default;
   const child = spawn(binary, ["serve", "--experimental", "--control-fd=3", file], {
     stdio: ["ignore", verbose ? "inherit" : "ignore", verbose ? "inherit" : "pipe", "pipe"],

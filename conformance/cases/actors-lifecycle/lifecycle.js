@@ -1,0 +1,38 @@
+/** From the constructor to `abort`: what happens when, to whom errors go, and what is left afterwards. */
+const fresh = (ns) => ns.get(ns.newUniqueId());
+const life = (t) => fresh(t.env.LIFE);
+
+export const cases = {
+  "the constructor's block ends before the first call": [(t) => life(t).look(), ["fields", "constructor", "constructor ends", "block begins", "block ends"]],
+  "the same before the first fetch": [async (t) => (await life(t).fetch("http://x/path")).json(), { notes: ["fields", "constructor", "constructor ends", "block begins", "block ends"], path: "/path" }],
+  "one instance for all calls": [async (t) => { const s = life(t); return new Set(await Promise.all([s.which(), s.which(), t.env.LIFE.get(s.id).which()])).size; }, 1],
+  "ctx, env, super": [(t) => life(t).state()],
+  "surface": [(t) => life(t).surface()],
+  "a throwing constructor": [async (t) => { const s = fresh(t.env.FAILSALWAYS); return [await t.said(s.hello()), await t.said(s.hello()), await t.said(async () => (await s.fetch("http://x/")).text())]; }],
+  "a throwing constructor, asked anew": [async (t) => { const id = t.env.FAILSALWAYS.newUniqueId(); return [await t.said(t.env.FAILSALWAYS.get(id).hello()), await t.said(t.env.FAILSALWAYS.get(id).hello())]; }],
+  "a block of the constructor that throws": [async (t) => { const id = t.env.FAILSONCE.newUniqueId(); const first = await t.said(t.env.FAILSONCE.get(id).hello()); await t.sleep(20); return [first, await t.said(t.env.FAILSONCE.get(id).hello())]; }],
+  "flags of an error from a constructor": [async (t) => { try { await fresh(t.env.FAILSALWAYS).hello(); } catch (e) { return [e.remote, e.retryable, e.overloaded, e.durableObjectReset, e.constructor.name, typeof e.stack]; } }],
+  "a class of the old style: fetch": [async (t) => (await t.env.NOSUPER.getByName("n").fetch("http://x/p")).text(), "old style n function /p"],
+  "a class of the old style: no RPC": [(t) => t.said(fresh(t.env.NOSUPER).method())],
+  "a class without methods": [async (t) => { const s = fresh(t.env.BARE); return [await t.said(s.fetch("http://x/")), await t.said(s.hello())]; }],
+  "order around a block": [(t) => life(t).block(5), ["after", "a", "b", "value"]],
+  "blocks one after the other": [(t) => life(t).twoBlocks()],
+  "blocks within blocks": [(t) => t.said(life(t).nestedBlocks())],
+  "a block that returns no promise": [(t) => t.said(life(t).blockSync())],
+  "a block that throws resets the object": [async (t) => { const id = t.env.LIFE.newUniqueId(); const before = await t.env.LIFE.get(id).which(); const said = await t.said(t.env.LIFE.get(id).blockThrows()); await t.sleep(20); return [said, before === await t.env.LIFE.get(id).which()]; }],
+  "the stub after a reset": [async (t) => { const s = life(t); await t.said(s.blockThrows()); await t.sleep(20); return t.said(async () => typeof await s.which()); }],
+  "calls wait for a block": [async (t) => { const s = life(t); await s.look(); const slow = s.slow("s", 30); await t.sleep(10); const marked = s.mark("m"); await Promise.all([slow, marked]); return (await s.look()).slice(5); }, ["s begins", "s ends", "m"]],
+  "calls interleave without a block": [async (t) => { const s = life(t); const hanging = s.timers(); await s.mark("between"); return [await hanging, (await s.look()).slice(5)]; }, [[1, 2], ["between"]]],
+  "abort": [async (t) => { const id = t.env.LIFE.newUniqueId(); const before = await t.env.LIFE.get(id).which(); const said = await t.said(t.env.LIFE.get(id).abort("by request")); await t.sleep(20); const s = t.env.LIFE.get(id); return [said, before === await s.which(), await s.look()]; }],
+  "abort with an error, without a reason": [async (t) => [await t.said(life(t).abort(new RangeError("own error"))), await t.said(life(t).abort())]],
+  "abort: the stub afterwards": [async (t) => { const s = life(t); await t.said(s.abort("x")); await t.sleep(20); return [await t.said(async () => typeof await s.which()), await t.said(async () => typeof await s.which())]; }],
+  "abort ends other calls": [async (t) => { const s = life(t); await s.which(); const hanging = t.said(s.hang()); await t.sleep(5); await t.said(s.abort("the end")); return hanging; }],
+  "abort: what was synced is kept": [async (t) => { const id = t.env.LIFE.newUniqueId(); const said = await t.said(t.env.LIFE.get(id).abortLater()); await t.sleep(20); return [said, (await t.env.LIFE.get(id).kept())[0]]; }],
+  "flags of abort's error": [async (t) => { try { await life(t).abort("x"); } catch (e) { return [e.remote, e.retryable, e.overloaded, e.durableObjectReset, Object.keys(e).sort()]; } }],
+  "waitUntil": [async (t) => { const s = life(t); const now = await s.waitUntil(); const before = await s.late(); await t.sleep(80); return [now, before, await s.late()]; }, ["at once", undefined, "yes"]],
+  "waitUntil of a rejection": [async (t) => { const s = life(t); const first = await s.which(); return [await s.waitUntilFails(), first === await s.which()]; }, ["fine", true]],
+  "a rejection nobody handles": [async (t) => { const s = life(t); const first = await s.which(); await s.unhandled(); await t.sleep(10); return first === await s.which(); }],
+  "an error in a timer": [async (t) => { const s = life(t); const first = await s.which(); await s.throwLater(); await t.sleep(20); return first === await s.which(); }],
+  "props of a namespace's actor": [(t) => life(t).props()],
+  "timers": [(t) => life(t).timers(), [1, 2]],
+};
