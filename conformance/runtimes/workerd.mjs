@@ -12,6 +12,9 @@ const kinds = { esm: "esModule", wasm: "wasm", text: "text", data: "data", json:
 
 const quote = (text) => JSON.stringify(text);
 
+// workerd's `cloudflare:email` is a door to a module that whoever runs it has to bring.
+const email = "export default { EmailMessage: class EmailMessage { constructor(from, to, raw) { Object.assign(this, { from, to, raw }); } } };";
+
 /** Namespaces, their databases in a folder of the run: only such have alarms that last. */
 const actors = (bundle) => `
     durableObjectNamespaces = [${bundle.actors.map((c) => `(className = ${quote(c)}, uniqueKey = ${quote(`${bundle.api}-${c}`)}, enableSql = true)`).join(", ")}],
@@ -43,7 +46,7 @@ const config :Workerd.Config = (services = [
   (name = "internet", network = (allow = ["public", "private"])),
   (name = "storage", disk = (path = ${quote(storage)}, writable = true)),
 ${bundles.map((b) => service(b, origin)).join("\n")}
-], sockets = [
+], extensions = [(modules = [(name = "cloudflare-internal:email", internal = true, esModule = ${quote(email)})])], sockets = [
 ${bundles.map((b) => `  (name = ${quote(b.api)}, address = "127.0.0.1:0", http = (), service = ${quote(b.api)}),`).join("\n")}
 ]);
 `;
