@@ -11,7 +11,7 @@ export class Room extends DurableObject {
     if (tags.length) this.ctx.acceptWebSocket(server, tags); else this.ctx.acceptWebSocket(server);
     if (url.searchParams.has("attach")) server.serializeAttachment({ n: Number(url.searchParams.get("attach")) });
     if (url.searchParams.has("greet")) server.send("greeting");
-    return new Response(null, { status: 101, webSocket: client, headers: { "sec-websocket-protocol": url.searchParams.get("protocol") ?? "" } });
+    return new Response(null, { status: 101, webSocket: client });
   }
   async webSocketMessage(ws, message) {
     this.log.push(["message", typeof message === "string" ? message : [message.constructor.name, message.byteLength]]);
