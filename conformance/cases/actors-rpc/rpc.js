@@ -27,6 +27,7 @@ export const cases = {
   "targets as arguments": [async (t) => api(t).useTarget(new Local(1)), [6, 6]],
   "pipelining": [async (t) => { const s = api(t); return [await s.target().bump(2), await s.target().again().again().value, await s.fn()(7)]; }, [2, 2, 7]],
   "pipelining on a failing call": [(t) => t.said(api(t).fail().more())],
+  "a stub as text": [(t) => [String(api(t)), Object.prototype.toString.call(api(t))]],
   "stubs as results": [async (t) => { const [a, b] = [api(t), api(t)]; const s = await a.stub(String(b.id)); return [await s.bump(4), await b.bump()]; }, [4, 5]],
   "stubs as results, pipelined": [async (t) => { const [a, b] = [api(t), api(t)]; return [await a.stub(String(b.id)).bump(4), await b.bump()]; }, [4, 5]],
   "stubs as arguments": [async (t) => { const [a, b] = [api(t), api(t)]; return [await t.said(a.useStub(b, 3)), await b.bump()]; }],
