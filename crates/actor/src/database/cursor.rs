@@ -16,7 +16,7 @@ use self_cell::self_cell;
 
 use super::{
     Control, DatabaseLimits, SqlError, Value,
-    policy::{Change, Seen},
+    policy::{Change, NOT_AUTHORIZED, Seen},
     weight,
 };
 
@@ -100,6 +100,8 @@ struct Facts {
     entries: u64,
     /// Objects of the schema changed.
     schema: u64,
+    /// It reads from tables: each row that it returns is one that it has read, at least.
+    reads: bool,
     value_bytes: i32,
     /// Bytes that it may hold while it is open.
     holds: usize,
@@ -403,6 +405,7 @@ fn take(rows: &mut VecDeque<Vec<Value>>, limits: &DatabaseLimits) -> Vec<Vec<Val
 fn read(prepared: &Prepared<'_>, returned: u64) -> u64 {
     let scanned = prepared.statement.get_status(StatementStatus::FullscanStep);
     // The first row of a scan is found, the others are stepped to.
+    let returned = if prepared.facts.reads { returned } else { 0 };
     returned.max(u64::try_from(scanned).map_or(0, |n| if n > 0 { n + 1 } else { 0 }))
 }
 
@@ -429,6 +432,7 @@ fn guest<'c>(db: &Connection, statement: Statement<'c>, sql: &str, seen: &Seen, 
         },
         entries,
         schema: u64::from(seen.schema),
+        reads: seen.reads > 0,
         value_bytes: value_bytes as i32,
         holds,
     };
@@ -445,6 +449,7 @@ fn ours<'c>(statement: Statement<'c>, sql: &str, limits: &DatabaseLimits) -> Pre
         watch: Watch::Nothing,
         entries: 1,
         schema: 0,
+        reads: true,
         value_bytes: limits.value_bytes as i32,
         holds: 0,
     };
@@ -503,7 +508,8 @@ fn schema_places(db: &Connection) -> rusqlite::Result<usize> {
 
 fn refusal(e: Error, seen: &Seen) -> SqlError {
     match &seen.refusal {
-        Some(why) if why.starts_with("not authorized") => match &e {
+        Some(why) if why == NOT_AUTHORIZED => SqlError::Failed(format!("{why}: SQLITE_ERROR")),
+        Some(why) if why.starts_with(NOT_AUTHORIZED) || why.starts_with("no such function") => match &e {
             Error::SqlInputError { offset, .. } if *offset >= 0 => SqlError::Failed(format!("{why} at offset {offset}: SQLITE_ERROR")),
             _ => SqlError::Failed(format!("{why}: SQLITE_ERROR")),
         },

@@ -390,3 +390,21 @@ fn sync_waits_for_the_last_record_whoever_wrote_it() {
     world.log.crash(Seq(0));
     assert!(wait(b).is_err() && wait(ended).is_err());
 }
+
+#[test]
+fn tables_are_altered_and_dropped() {
+    let mut s = World::new().open();
+    for sql in [
+        "CREATE TABLE a (x)",
+        "INSERT INTO a VALUES (1)",
+        "ALTER TABLE a ADD COLUMN y DEFAULT 5",
+        "ALTER TABLE a RENAME COLUMN x TO z",
+        "ALTER TABLE a RENAME TO b",
+        "SELECT * FROM b",
+        "ALTER TABLE b DROP COLUMN y; DROP TABLE b",
+        "CREATE TABLE c (x); DROP TABLE c",
+    ] {
+        s.sql(sql, &[]).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+    end(&mut s).unwrap();
+}
