@@ -59,6 +59,8 @@ export class Cursor {
   #rows: SqlValue[][];
   #at = 0;
   readonly #rest: Rest;
+  /** Rows that were read for those before the piece at hand, and with them for all of it. */
+  #readBefore = 0;
   #read: number;
   #written: number;
 
@@ -95,7 +97,16 @@ export class Cursor {
   raw(): IterableIterator<Shown[]> { return new RawIterator(this) as unknown as IterableIterator<Shown[]>; }
 
   get columnNames(): string[] { return this.#names; }
-  get rowsRead(): number { return this.#read; }
+  /**
+   * Rows read so far: the host reads a piece ahead, of which only those count that were read for the rows given, and for the next one, which is
+   * looked for to know whether there is one. Within a piece they are taken to be spread evenly, which is exact for what has no filter.
+   */
+  get rowsRead(): number {
+    const all = this.#rows.length;
+    if (this.#at + 1 >= all) return this.#read;
+    return this.#readBefore + Math.ceil((this.#read - this.#readBefore) * (this.#at + 1) / all);
+  }
+
   get rowsWritten(): number { return this.#written; }
 
   [Symbol.iterator](): IterableIterator<Row> { return new RowIterator(this) as unknown as IterableIterator<Row>; }
@@ -113,6 +124,7 @@ export class Cursor {
     const [rows, more, read, written] = host.call("actor.sql.next", this.#rest.cursor) as Piece;
     this.#rows = rows;
     this.#at = 0;
+    this.#readBefore = this.#read;
     this.#read = read;
     this.#written = written;
     if (!more) {
