@@ -14,6 +14,7 @@ mod vfs;
 mod weight;
 
 use std::{
+    any::Any,
     fmt,
     sync::{
         Arc,
@@ -49,7 +50,7 @@ pub use self::{
 pub type PageError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A database file. Pages count from 1, as SQLite's do.
-pub trait PageFile: Send + 'static {
+pub trait PageFile: Any + Send {
     /// How many pages there are.
     fn count(&self) -> u32;
     /// Reads one of them.
@@ -217,6 +218,9 @@ struct Control {
 /// what others take meanwhile: only one that attacks takes as much.
 const RUN_BYTES: i64 = 256 << 20;
 
+/// What is said of SQL in which there is no statement.
+const NOTHING: &str = "SQL code did not contain a statement.";
+
 /// Instructions of SQLite between two looks at clock and memory.
 const LOOK: i32 = 200;
 
@@ -263,6 +267,14 @@ pub struct Database {
     /// Set when the transaction was lost to an error; nothing runs until it is cleared by a rollback.
     broken: Option<String>,
     in_transaction: bool,
+    /// Nothing but the running statement, or group of them, is in the transaction: were it lost, nothing else would be.
+    alone: bool,
+    /// A group of our own statements runs.
+    grouped: bool,
+    /// Savepoints of `storage` are open.
+    nested: bool,
+    /// Earlier statements of the turn are in the pages already: undoing them is the pages' business, behind SQLite's back.
+    put_by: bool,
 }
 
 impl fmt::Debug for Database {
@@ -319,6 +331,10 @@ impl Database {
             spent: Duration::ZERO,
             broken: None,
             in_transaction: false,
+            alone: false,
+            grouped: false,
+            nested: false,
+            put_by: false,
         })
     }
 
@@ -337,6 +353,10 @@ impl Database {
         if sql.len() > self.limits.statement_bytes as usize {
             return Err(SqlError::Failed("statement too long: SQLITE_TOOBIG".into()));
         }
+        if sql.contains('\0') {
+            // SQLite reads to it and no further; Durable Objects say so of what follows.
+            return Err(SqlError::refused(NOTHING));
+        }
         let run = self.running()?;
         let result = self.run_all(sql, bindings);
         self.finished(run, result)
@@ -348,7 +368,7 @@ impl Database {
         }
         let statements = split::statements(sql);
         let Some((last, before)) = statements.split_last() else {
-            return Err(SqlError::refused("SQL code did not contain a statement."));
+            return Err(SqlError::refused(NOTHING));
         };
         let (mut read, mut written) = (0, 0);
         for statement in before {
@@ -381,6 +401,8 @@ impl Database {
                 return Err(e);
             }
             self.control.trusted.store(false, Ordering::Relaxed);
+        } else {
+            self.alone = false;
         }
         match compiled.watch {
             Watch::Nothing => self.live.run(compiled, bindings, &self.limits),
@@ -455,11 +477,78 @@ impl Database {
     }
 
     fn begin_transaction(&mut self) -> Result<(), SqlError> {
+        if self.grouped {
+            return Ok(());
+        }
+        self.alone = false;
+        if self.in_transaction && !self.nested && self.nearly_full()? && self.own("COMMIT", &[]).is_ok() {
+            // SQLite undoes a whole transaction when its last statement finds no room. What the turn has written before goes to the pages, which are
+            // undone with the turn only. A commit that fails (a deferred foreign key) leaves everything as it was.
+            self.put_by = true;
+            self.in_transaction = false;
+        }
         if !self.in_transaction {
             self.own("BEGIN", &[])?;
             self.in_transaction = true;
+            self.alone = true;
         }
         Ok(())
+    }
+
+    /// Begins statements of ours that take effect together, in a savepoint, or are undone together.
+    pub(crate) fn group(&mut self) -> Result<(), SqlError> {
+        self.usable()?;
+        let run = self.running()?;
+        let result = self.begin_transaction().and_then(|()| self.own("SAVEPOINT _cf_several", &[]));
+        self.grouped = result.is_ok();
+        self.finished(run, result).map(drop)
+    }
+
+    /// Ends what [`Database::group`] began.
+    pub(crate) fn ungroup(&mut self, undo: bool) -> Result<(), SqlError> {
+        self.grouped = false;
+        self.alone = false;
+        if !self.in_transaction {
+            // An error has undone it already.
+            return Ok(());
+        }
+        if undo {
+            self.trusted("ROLLBACK TO _cf_several", &[])?;
+        }
+        self.trusted("RELEASE _cf_several", &[]).map(drop)
+    }
+
+    /// Whether the next statement may find the database full.
+    fn nearly_full(&mut self) -> Result<bool, SqlError> {
+        /// A turn does not fill as much: its time ends before.
+        const FAR: u64 = 4 << 30;
+        /// Room for one row of the largest size in a table with some indexes.
+        const NEAR: u64 = 16 << 20;
+        let most = self.limits.database_bytes;
+        let room = |pages: u64| most.saturating_sub(pages * PAGE as u64);
+        if room(self.backing.pages.lock().count().into()) > FAR || room(self.number("PRAGMA page_count")?) > NEAR.max(most / 8) {
+            return Ok(false);
+        }
+        // A commit ends that foreign keys are deferred.
+        Ok(self.number("PRAGMA defer_foreign_keys")? == 0)
+    }
+
+    fn number(&mut self, sql: &str) -> Result<u64, SqlError> {
+        let rows = self.own(sql, &[])?;
+        match rows.first().and_then(|row| row.first()) {
+            Some(Value::Integer(n)) => Ok(u64::try_from(*n).unwrap_or(0)),
+            _ => Ok(0),
+        }
+    }
+
+    /// Whether savepoints are open: the transaction has to stay one.
+    pub(crate) fn nest(&mut self, yes: bool) {
+        self.nested = yes;
+    }
+
+    /// Whether the pages hold something of the turn that SQLite takes for committed.
+    pub(crate) fn put_by(&self) -> bool {
+        self.put_by
     }
 
     /// Whether a transaction is open: something was, or was to be, written.
@@ -486,10 +575,12 @@ impl Database {
             }
             self.in_transaction = false;
         }
+        self.put_by = false;
         Ok(())
     }
 
-    /// Undoes the open transaction, closes all cursors, and makes a broken database usable again.
+    /// Undoes the open transaction, closes all cursors, and makes a broken database usable again. If the pages held something
+    /// ([`Database::put_by`]), it has to be opened again.
     pub(crate) fn rollback(&mut self) {
         let _running = Running::with(&self.temp);
         self.control.unbounded();
@@ -522,6 +613,7 @@ impl Database {
         self.control.unbounded();
         self.live = connect(&self.vfs, &self.backing, &self.control, &self.temp, &self.limits)?;
         self.in_transaction = false;
+        self.put_by = false;
         Ok(())
     }
 
@@ -568,6 +660,8 @@ impl Database {
     fn finished<T>(&mut self, (running, began): (Running, Instant), result: Result<T, SqlError>) -> Result<T, SqlError> {
         drop(running);
         self.spent += began.elapsed();
+        let alone = self.alone;
+        self.alone &= self.grouped;
         let Err(e) = result else { return result };
         let e = match self.backing.failure.lock().take() {
             Some(why) => SqlError::Failed(format!("{e}: {why}")),
@@ -576,6 +670,9 @@ impl Database {
             }
             None => e,
         };
+        if self.in_transaction && self.live.autocommit() {
+            self.in_transaction = !alone;
+        }
         if self.in_transaction && self.live.autocommit() {
             self.broken = Some(format!("the transaction was undone by an earlier error: {e}"));
         }

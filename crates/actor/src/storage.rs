@@ -39,6 +39,29 @@ pub type Pending = Shared<Ticket>;
 pub trait PageStore: PageFile {
     /// Closes the open transaction: the body of its record, which will be at place `at`. `wake_ms` is when the actor next wants to be woken.
     fn commit(&mut self, at: Seq, wake_ms: Option<u64>) -> Bytes;
+
+    /// Writes into the open transaction, in which nothing is yet, the pages in which `then` differs. Who knows without reading where two states
+    /// may differ has a better way than this one, which reads all pages of both.
+    ///
+    /// # Errors
+    /// When a page cannot be read; some may have been written then.
+    fn bring_to(&mut self, then: &(dyn PageFile + 'static)) -> Result<(), PageError> {
+        let (mut old, mut new) = ([0; PAGE], [0; PAGE]);
+        let count = self.count();
+        for page in 1..=then.count() {
+            then.read(page, &mut new)?;
+            if page <= count {
+                self.read(page, &mut old)?;
+            }
+            if page > count || old != new {
+                self.write(page, &new)?;
+            }
+        }
+        if count > then.count() {
+            self.truncate(then.count())?;
+        }
+        Ok(())
+    }
 }
 
 /// The past of actors.
@@ -198,7 +221,7 @@ impl Storage {
     /// Whether a turn has written something that is not yet committed.
     #[must_use]
     pub fn in_turn(&self) -> bool {
-        self.database.in_transaction() || self.wiped
+        self.database.in_transaction() || self.database.put_by() || self.wiped
     }
 
     /// Runs SQL of the guest: all statements, the bindings being the last one's. Rows come in pieces.
@@ -241,6 +264,7 @@ impl Storage {
         // Savepoints of one name nest: the name means the innermost.
         self.database.trusted_write("SAVEPOINT _cf_turn", &[])?;
         self.depth += 1;
+        self.database.nest(true);
         Ok(())
     }
 
@@ -271,6 +295,7 @@ impl Storage {
         }
         self.database.trusted("RELEASE _cf_turn", &[])?;
         self.depth -= 1;
+        self.database.nest(self.depth > 0);
         Ok(())
     }
 
@@ -316,7 +341,7 @@ impl Storage {
         while self.depth > 0 {
             self.leave(true)?;
         }
-        if !self.database.in_transaction() && !self.wiped {
+        if !self.in_turn() {
             return Ok(None);
         }
         let wake_ms = self.wake()?;
@@ -333,13 +358,15 @@ impl Storage {
 
     /// The turn was cut off: everything it wrote is undone, also what is held, and cursors are closed.
     pub fn cut_off(&mut self) {
+        let put_by = self.database.put_by();
         self.database.rollback();
         self.database.rest();
+        self.database.nest(false);
         self.pages.pages.lock().discard();
         self.depth = 0;
         self.held = false;
         self.forget();
-        if std::mem::take(&mut self.wiped)
+        if (std::mem::take(&mut self.wiped) || put_by)
             && let Err(e) = self.database.reopen()
         {
             // Every call says so again; the guest is ended, and the next activation opens the database anew.
@@ -357,7 +384,7 @@ impl Storage {
     /// # Errors
     /// When a transaction is open.
     pub fn append_checkpoint(&mut self, heap: &Heap) -> Result<Pending, StorageError> {
-        if self.database.in_transaction() || self.wiped {
+        if self.in_turn() {
             return Err(StorageError::Refused("a transaction is open".into()));
         }
         Ok(self.append(RecordKind::Checkpoint, checkpoint::encode(heap)))

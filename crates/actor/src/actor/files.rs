@@ -4,6 +4,7 @@
 //! between the log and a guest: whether a heap may wake.
 
 use std::{
+    any::Any,
     fmt,
     sync::{
         Arc,
@@ -106,6 +107,13 @@ impl PageStore for Watched {
         self.overlay.store(self.pages.overlay_bytes(), Ordering::Relaxed);
         (self.on_wake)(wake_ms);
         body
+    }
+
+    fn bring_to(&mut self, then: &(dyn PageFile + 'static)) -> Result<(), PageError> {
+        let then: &dyn Any = then;
+        let Some(Then(view)) = then.downcast_ref() else { return Err("that is not a state of these pages".into()) };
+        self.pages.bring_to(view)?;
+        Ok(())
     }
 }
 

@@ -10,8 +10,7 @@ use skep_id::ActorId;
 
 use super::{Pending, Storage, StorageError};
 use crate::{
-    database::{PageError, PageFile, Value},
-    pages::PAGE,
+    database::{PageFile, Value},
     record::Seq,
 };
 
@@ -101,10 +100,10 @@ impl Storage {
     ///
     /// # Errors
     /// When pages cannot be read, or the result is no database.
-    pub fn rewind(&mut self, then: &dyn PageFile) -> Result<Option<Pending>, StorageError> {
+    pub fn rewind(&mut self, then: &(dyn PageFile + 'static)) -> Result<Option<Pending>, StorageError> {
         self.cut_off();
-        let copied = copy(then, &mut *self.pages.pages.lock());
-        if let Err(e) = copied {
+        let brought = self.pages.pages.lock().bring_to(then);
+        if let Err(e) = brought {
             self.pages.pages.lock().discard();
             return Err(StorageError::Past(e.to_string()));
         }
@@ -148,25 +147,6 @@ impl Storage {
         }
         Ok(())
     }
-}
-
-/// Writes the pages that differ.
-fn copy(then: &dyn PageFile, now: &mut dyn super::PageStore) -> Result<(), PageError> {
-    let (mut old, mut new) = ([0; PAGE], [0; PAGE]);
-    let count = now.count();
-    for page in 1..=then.count() {
-        then.read(page, &mut new)?;
-        if page <= count {
-            now.read(page, &mut old)?;
-        }
-        if page > count || old != new {
-            now.write(page, &new)?;
-        }
-    }
-    if count > then.count() {
-        now.truncate(then.count())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -159,14 +159,11 @@ impl Storage {
         if !several {
             return write(self);
         }
-        self.database.trusted_write("SAVEPOINT _cf_several", &[])?;
+        self.database.group()?;
         let result = write(self);
-        if result.is_err() {
-            // If the transaction is gone altogether, so is the savepoint; the next call says so.
-            let _ = self.database.trusted("ROLLBACK TO _cf_several", &[]);
-        }
-        let released = self.database.trusted("RELEASE _cf_several", &[]);
-        result.and_then(|value| released.map(|_| value))
+        // If the transaction is broken, the next call says so.
+        let ended = self.database.ungroup(result.is_err());
+        result.and_then(|value| ended.map(|()| value))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use skep_actor::{
     Seq,
     database::{Access, Database, DatabaseLimits, SqlError, Value},
+    storage::Range,
 };
 
 use super::memory::{Pages, World, all, end, int, refused, wait};
@@ -478,7 +479,43 @@ fn the_database_has_a_size() {
         }
     }
     assert_eq!(outcome.unwrap_err().to_string(), "database or disk is full: SQLITE_FULL");
-    // SQLite undoes all of a transaction then, so the turn cannot go on as if its earlier writes were there.
+    // Only the statement that found no room is undone, and the turn goes on.
+    assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 10);
+    s.sql("DELETE FROM t WHERE rowid = 3; INSERT INTO t VALUES (zeroblob(90000))", &[]).unwrap();
+    end(&mut s).unwrap();
+    assert_eq!(int(&mut world.open(), "SELECT count(*) FROM t"), 10);
+    s.sql("DELETE FROM t WHERE rowid = 4", &[]).unwrap();
+    s.sql("DELETE FROM t WHERE rowid = 5", &[]).unwrap();
+    assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 8);
+    s.cut_off();
+    assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 10, "a turn that is cut off is undone as a whole, and SQLite has none of it left");
+    assert!(end(&mut s).is_none());
+    assert_eq!(int(&mut world.open(), "SELECT count(*) FROM t"), 10);
+}
+
+#[test]
+fn keys_that_find_a_full_database_are_put_all_or_none() {
+    let world = World::with(DatabaseLimits { database_bytes: 1 << 20, ..DatabaseLimits::default() });
+    let mut s = world.open();
+    s.kv_put(vec![("before".into(), vec![7; 300_000].into())]).unwrap();
+    let many = (0..10).map(|i| (i.to_string(), vec![7; 100_000].into())).collect();
+    assert_eq!(s.kv_put(many).unwrap_err().to_string(), "database or disk is full: SQLITE_FULL");
+    s.kv_put(vec![("after".into(), vec![7; 100_000].into()), ("more".into(), vec![7; 100_000].into())]).unwrap();
+    end(&mut s).unwrap();
+    let keys: Vec<String> = world.open().kv_list(&Range::default(), 1 << 20).unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["after", "before", "more"]);
+}
+
+#[test]
+fn a_full_database_takes_a_transaction_of_the_guest_along() {
+    let world = World::with(DatabaseLimits { database_bytes: 1 << 20, ..DatabaseLimits::default() });
+    let mut s = world.open();
+    s.sql("CREATE TABLE t (a)", &[]).unwrap();
+    end(&mut s);
+    s.begin().unwrap();
+    let outcome = (0..20).find_map(|_| s.sql("INSERT INTO t VALUES (zeroblob(100000))", &[]).err());
+    assert_eq!(outcome.unwrap().to_string(), "database or disk is full: SQLITE_FULL");
+    // SQLite has undone more than the savepoint knows of, so the turn cannot go on as if its earlier writes were there.
     assert!(matches!(s.sql("SELECT 1", &[]), Err(SqlError::Broken(_))));
     assert!(s.end_turn().is_err());
     assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 0);
@@ -578,4 +615,22 @@ fn two_file_systems_do_not_see_each_other() {
     s.sql("INSERT INTO t VALUES (1)", &[]).unwrap();
     drop((s, b));
     t.sql("CREATE TABLE t (a)", &[]).unwrap();
+}
+
+#[test]
+fn nothing_behind_a_null_character_runs() {
+    let mut s = World::new().open();
+    for sql in ["CREATE TABLE t (a)\0", "CREATE TABLE t (a); \0; CREATE TABLE u (a)", "\0", "SELECT '\0'"] {
+        assert_eq!(refused(&mut s, sql), "SQL code did not contain a statement.", "{sql:?}");
+    }
+    assert_eq!(int(&mut s, "SELECT count(*) FROM sqlite_master"), 0);
+}
+
+#[test]
+fn rows_read_are_those_of_tables() {
+    let mut s = World::new().open();
+    s.sql("CREATE TABLE t (id INTEGER PRIMARY KEY, a); INSERT INTO t (a) VALUES (1), (2), (3), (4)", &[]).unwrap();
+    for (sql, read) in [("SELECT 1", 0), ("SELECT * FROM t", 4), ("SELECT * FROM t WHERE a = 2", 4), ("SELECT * FROM t WHERE id = 2", 1)] {
+        assert_eq!(s.sql(sql, &[]).unwrap().read, read, "{sql}");
+    }
 }
