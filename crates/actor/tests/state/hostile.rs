@@ -634,3 +634,15 @@ fn rows_read_are_those_of_tables() {
         assert_eq!(s.sql(sql, &[]).unwrap().read, read, "{sql}");
     }
 }
+
+#[test]
+fn functions_are_refused_in_the_words_of_durable_objects() {
+    let mut s = World::new().open();
+    for (sql, why) in [
+        ("SELECT load_extension('x')", "not authorized: SQLITE_ERROR"),
+        ("SELECT fts3_tokenizer('simple')", "no such function: fts3_tokenizer at offset 7: SQLITE_ERROR"),
+        ("SELECT sqlite_version()", "not authorized to use function: sqlite_version at offset 7: SQLITE_ERROR"),
+    ] {
+        assert_eq!(refused(&mut s, sql), why);
+    }
+}
