@@ -17,6 +17,9 @@ const NO_CODE: u16 = 1005;
 /// This side stops.
 const GOING_AWAY: u16 = 1001;
 
+/// The connection behind this one broke.
+const BROKEN: u16 = 1011;
+
 /// Carries messages both ways until one side closes or breaks, or until `stop`: then both sides hear 1001, going away. Pings
 /// are answered below.
 pub async fn pump<S: AsyncRead + AsyncWrite + Unpin>(mut peer: WebSocketStream<S>, mut socket: Socket, stop: impl Future<Output = ()>) {
@@ -47,7 +50,8 @@ pub async fn pump<S: AsyncRead + AsyncWrite + Unpin>(mut peer: WebSocketStream<S
                     },
                     Some(SocketMessage::Binary(bytes)) => (Message::Binary(bytes), false),
                     Some(SocketMessage::Close(code, reason)) => (Message::Close(frame(code, reason)), true),
-                    Some(SocketMessage::Error(_)) | None => (Message::Close(frame(GOING_AWAY, String::new())), true),
+                    Some(SocketMessage::Error(_)) => (Message::Close(frame(BROKEN, String::new())), true),
+                    None => (Message::Close(frame(GOING_AWAY, String::new())), true),
                 };
                 if peer.send(outward).await.is_err() {
                     let _ = socket.tx.send(SocketMessage::Error("the connection broke".to_owned())).await;

@@ -89,10 +89,10 @@ function convertData(v: unknown): Data {
 
 /** Sends what arrived on one host socket on through another. */
 function pass(from: number, to: number, m: Incoming): void {
-  if (m.kind === "text" || m.kind === "binary") return void host.call("ws.send", to, m.data);
-  // Neither end may say 1006 itself; the other end's closing comes back the same way.
-  if (m.kind === "close" && m.code !== ABNORMAL) host.call("ws.close", to, m.code, m.reason);
-  else host.call("ws.close", to, 1011, "");
+  if ("data" in m) return void host.call("ws.send", to, m.data);
+  // The other end's closing comes back the same way; a connection that broke breaks the other one, which is what 1006 says to the host.
+  if (m.kind === "close") host.call("ws.close", to, m.code, m.reason);
+  else host.call("ws.close", to, ABNORMAL, m.message);
   sockets?.delete(from);
 }
 

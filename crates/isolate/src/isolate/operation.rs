@@ -407,6 +407,8 @@ impl Task {
                 };
                 self.send_on_socket(n, message);
             }
+            // No end may say 1006: it means that the connection broke.
+            "ws.close" if number(args, 1) == 1006 => self.send_on_socket(n, SocketMessage::Error(text(args, 2))),
             "ws.close" => self.send_on_socket(n, SocketMessage::Close(number(args, 1) as u16, text(args, 2))),
             _ => {}
         }
