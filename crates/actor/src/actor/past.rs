@@ -213,7 +213,11 @@ impl Node {
             As::Place(seq) => Ok(seq),
             As::Time(time_ms) => {
                 let files = self.files.clone();
-                self.blocking(move || files.place_at(id, time_ms)).await?
+                match self.blocking(move || files.place_at(id, time_ms)).await?? {
+                    // An empty database would be an answer as well, and hide a time that was given in seconds.
+                    Seq(0) => Err(ActorError::Nowhere("the actor did not exist yet at that time".to_owned())),
+                    seq => Ok(seq),
+                }
             }
         }
     }

@@ -38,7 +38,7 @@ impl Answer {
     }
 
     pub fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap().to_owned()
+        self.json()["error"]["code"].as_str().unwrap_or_else(|| panic!("{} is no error: {}", self.status, self.text())).to_owned()
     }
 }
 
