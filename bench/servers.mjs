@@ -39,7 +39,8 @@ function firstLine(child, stream, name) {
   });
 }
 
-const skepSettings = `[node.limits]\ncpu_ms = 120000\nwall_ms = 120000\n`;
+// The folder is for this run alone, and may be in memory.
+const skepSettings = `[node.limits]\ncpu_ms = 120000\nwall_ms = 120000\n[node.log]\ntrust_any_folder = true\n`;
 
 /**
  * `workers`: name → { main, modules: { name: text }, bindings? }; `more`: further settings as TOML. Returns

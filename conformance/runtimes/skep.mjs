@@ -11,8 +11,9 @@ const binary = process.env.SKEP ?? join(dirname(fileURLToPath(import.meta.url)),
 
 const image = process.env.SKEP_IMAGE;
 
-// The origin of the cases is this machine, and state between requests is looked at, so: any address, one isolate for each worker.
-const settings = `[node]\negress = "any"\n[node.pool]\nisolates_per_worker_max = 1\n[server]\ndrain_ms = 100\n`;
+// The origin of the cases is this machine, and state between requests is looked at, so: any address, one isolate for each worker. The folder is
+// for this run alone, and may be in memory.
+const settings = `[node]\negress = "any"\n[node.log]\ntrust_any_folder = true\n[node.pool]\nisolates_per_worker_max = 1\n[server]\ndrain_ms = 100\n`;
 
 const base64 = (bytes) => Buffer.from(bytes).toString("base64");
 const module = {

@@ -26,9 +26,14 @@ struct Up {
 
 impl Up {
     fn start(data: &Path) -> Self {
+        // Temporary folders may be in memory, which nothing is promised about.
+        let config = data.with_extension("toml");
+        fs::write(&config, "[node.log]\ntrust_any_folder = true\n").unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_skep"))
             .args(["--json", "up", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .arg("--config")
+            .arg(config)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
