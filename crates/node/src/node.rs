@@ -13,7 +13,7 @@ use std::{
 };
 
 use skep_access::{KeyError, Keys, NewKey, Scope};
-use skep_actor::log::DurableLog;
+use skep_actor::log::{DurableLog, LocalLog};
 use skep_bundle::{Compiler, CompilerConfig};
 use skep_gateway::Outbound;
 use skep_id::{RequestId, VersionId, WorkerName};
@@ -157,7 +157,7 @@ pub(crate) struct Inner {
     keys: Arc<Keys>,
     pub secrets: Arc<Secrets>,
     actors: Actors,
-    log: Arc<dyn DurableLog>,
+    log: Arc<LocalLog>,
     /// Deploys of one node take turns from storing to switching, so that what answers is what is stored.
     switching: tokio::sync::Mutex<()>,
     in_flight: AtomicU64,
@@ -217,7 +217,7 @@ impl Node {
         };
         let secrets = Arc::new(Secrets::open(&config.data.join("secrets.sqlite"))?);
         let dir = config.data.join(&config.actors.dir);
-        let log: Arc<dyn DurableLog> = Arc::new(actors::open_log(&config, &dir)?);
+        let log = Arc::new(actors::open_log(&config, &dir)?);
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new());
         let way = Arc::new(OnceLock::new());
@@ -234,7 +234,8 @@ impl Node {
         let actors = actors::Inner::new(Arc::downgrade(&workers), Arc::clone(&runtime));
         // Before the first actor wakes: what it is bound to leads here.
         let _ = way.set(Arc::clone(&actors));
-        actors.open(skep_actor::Config { dir, ..config.actors.clone() }, Arc::clone(&log))?;
+        let durable: Arc<dyn DurableLog> = log.clone();
+        actors.open(skep_actor::Config { dir, ..config.actors.clone() }, durable)?;
         let inner = Inner {
             executing: Semaphore::new(config.pool.executes_max),
             config,
@@ -446,6 +447,8 @@ impl Node {
     pub fn metrics(&self) -> String {
         let status = self.status();
         let (actors, sockets) = self.inner.actors.numbers();
+        let (used, reserved) = self.inner.log.bytes();
+        let sync = self.inner.log.probe().map_or(0, |probe| probe.sync.as_micros() as u64);
         let gauges = [
             ("skep_workers", "Deployed workers.", status.workers as u64),
             ("skep_isolates", "Isolates of deployed workers that are alive.", status.isolates as u64),
@@ -455,6 +458,9 @@ impl Node {
             ("skep_actors_awake", "Actors in memory.", actors.awake),
             ("skep_actor_sockets", "WebSockets kept for actors, awake or asleep.", sockets as u64),
             ("skep_actor_log_queued_bytes", "Bytes waiting to be written to the log of actors.", self.inner.log.queued_bytes() as u64),
+            ("skep_actor_log_used_bytes", "Bytes of the files of the log of actors that hold records.", used),
+            ("skep_actor_log_reserved_bytes", "Bytes of the files of the log of actors.", reserved),
+            ("skep_actor_log_sync_microseconds", "The median time of a sync on the disk of the log, measured when the node opened.", sync),
         ];
         let counters = [
             ("skep_actor_wakes_total", "Actors woken with their heap.", actors.woken),

@@ -1,11 +1,16 @@
 //! A look at the files of actors while no node runs on them: what is sound, what was repaired, what is lost. Asked by `skep doctor`.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use skep_actor::{
     GuestError, Guests, Start,
-    log::{DurableLog, LocalLog},
+    log::{Damage, DurableLog, LocalLog},
 };
+use skep_id::ActorId;
 
 use crate::{Config, OpenError, node::claim};
 
@@ -43,14 +48,16 @@ pub async fn inspect(config: &Config, repair: bool) -> Result<Inspection, OpenEr
         return Ok(Inspection { actors: 0, findings: Vec::new(), amiss: false });
     }
     let _lock = claim(&config.data)?;
-    let log: Arc<dyn DurableLog> = Arc::new(open_log(config, &dir)?);
+    let log = Arc::new(open_log(config, &dir)?);
+    let (mut findings, amiss_in_log) = heal(&log, repair).await;
+    let log: Arc<dyn DurableLog> = log;
     let kept = skep_actor::Actors::open(skep_actor::Config { dir, ..config.actors.clone() }, log, Arc::new(Nobody))?;
     let doctor = kept.doctor(None, repair).await;
     let closed = kept.close().await;
     let doctor = doctor.map_err(OpenError::Inspection)?;
     closed.map_err(OpenError::Inspection)?;
-    let mut findings = doctor.directory.iter().map(|said| format!("the directory: {said}")).collect::<Vec<_>>();
-    let mut amiss = !findings.is_empty();
+    findings.extend(doctor.directory.iter().map(|said| format!("the directory: {said}")));
+    let mut amiss = amiss_in_log || !doctor.directory.is_empty();
     for (actor, found) in &doctor.findings {
         for finding in found {
             amiss |= !finding.repaired || finding.lost.is_some();
@@ -60,6 +67,35 @@ pub async fn inspect(config: &Config, repair: bool) -> Result<Inspection, OpenEr
         }
     }
     Ok(Inspection { actors: doctor.actors, findings, amiss })
+}
+
+/// What the log has lost, and whether that is so still: an actor that lost records can be written to again once what it lost is given up.
+async fn heal(log: &LocalLog, repair: bool) -> (Vec<String>, bool) {
+    let lost: BTreeSet<ActorId> = log.damage().iter().filter_map(|damage| damage.actor).collect();
+    let mut healed = BTreeMap::new();
+    for actor in lost.into_iter().filter(|_| repair) {
+        healed.insert(actor, log.repair(actor).await);
+    }
+    let mut amiss = false;
+    let say = |damage: &Damage| {
+        let said = match damage.actor.map(|actor| healed.get(&actor)) {
+            // Nobody's records are lost by it, or nobody knows whose: there is nothing to be given up.
+            None => String::new(),
+            Some(None) => {
+                amiss = true;
+                String::new()
+            }
+            Some(Some(Ok(receipt))) => format!("; repaired, the actor goes on from record {}", receipt.seq),
+            Some(Some(Err(error))) => {
+                amiss = true;
+                format!("; not repaired: {error}")
+            }
+        };
+        let whose = damage.actor.map(|actor| format!(" (actor {actor})")).unwrap_or_default();
+        format!("the log: {} at byte {}: {}{whose}{said}", damage.file.display(), damage.offset, damage.why)
+    };
+    let findings = log.damage().iter().map(say).collect();
+    (findings, amiss)
 }
 
 /// Opens the log of a node's actors, which proves that this disk keeps its promise.
