@@ -19,6 +19,7 @@ use crate::worker::Worker;
 pub trait Durable: Send + Debug {
     /// A host call `actor.*` within a turn; an error value is thrown in the guest. It may use this machine's disk but waits for nothing else.
     /// `actor.gate` comes here too, when it is asked for and after a wake with the gate held: it says whether an open transaction may outlast the turn.
+    /// So do `actor.facet.abort` and `actor.facet.delete`: from then on the stubs of such a facet lead nowhere, and [`Durable::facet`] makes another.
     /// `room` is the host memory in bytes that the answer may take: a larger one must be an error (`RangeError`) instead.
     fn call(&mut self, op: &str, args: &[Wire<'_>], room: usize) -> WireOut;
 

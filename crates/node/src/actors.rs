@@ -31,7 +31,7 @@ use skep_isolate::Namespace;
 
 use self::{
     durable::ForkAsked,
-    facet::Facets,
+    facet::{Facets, Which},
     host::{Hosts, Inhabitant},
     identity::Identity,
     sockets::Sockets,
@@ -204,7 +204,7 @@ pub(crate) struct Inner {
     workers: Weak<Workers>,
     runtime: Arc<dyn Runtime>,
     sockets: Arc<Sockets>,
-    facets: Facets,
+    facets: Arc<Facets>,
     /// Actors whose isolates live.
     living: Mutex<HashMap<ActorId, Weak<Inhabitant>>>,
     own: Weak<Inner>,
@@ -230,7 +230,7 @@ impl Inner {
             workers,
             runtime,
             sockets: Sockets::new(Arc::new(Doorbell { inner: Weak::clone(own) }), tokio::runtime::Handle::current()),
-            facets: Facets::default(),
+            facets: Arc::default(),
             living: Mutex::default(),
             own: Weak::clone(own),
             kept: OnceLock::new(),
@@ -292,10 +292,10 @@ impl Inner {
     }
 
     /// The actor at the end of a facet's parents.
-    async fn root_of(&self, facet: ActorId) -> Result<ActorId, ActorError> {
-        let mut at = facet;
-        while let Some(parent) = self.kept()?.show(at).await?.entry.parent {
-            at = parent;
+    async fn root_of(&self, facet: ActorId) -> Result<Whom, ActorError> {
+        let mut at = self.whom(facet).await?;
+        while let Some(parent) = at.parent {
+            at = self.whom(parent).await?;
         }
         Ok(at)
     }
@@ -321,41 +321,77 @@ impl Inner {
         Ok(child)
     }
 
-    /// Ends a facet; it is to be said anew what it is made of.
-    fn abort_facet(&self, parent: ActorId, name: &str, reason: &str) {
-        let facet = facet_id(parent, name);
-        self.facets.forget(facet);
-        if let Ok(kept) = self.kept() {
+    /// Ends facets that their parent has parted with.
+    fn abort_facets(&self, parent: ActorId, which: Which, reason: &str) {
+        let _parting = self.facets.begin(parent, which);
+        if let (Ok(kept), Which::One(facet)) = (self.kept(), which) {
             kept.end(facet, reason);
         }
     }
 
-    /// Deletes a facet, in the background: its parent does not wait for it, and who calls the facet next begins a new one after it is gone.
-    fn delete_facet(self: &Arc<Self>, parent: ActorId, name: &str) {
-        let (inner, facet) = (Arc::clone(self), facet_id(parent, name));
-        self.facets.forget(facet);
+    /// Deletes facets that their parent has parted with, in the background: the parent does not wait for it, and who calls one of that name next begins
+    /// a new one after it is gone.
+    fn delete_facets(self: &Arc<Self>, parent: ActorId, which: Which) {
+        let inner = Arc::clone(self);
+        // From now on, not from when the task first runs.
+        let parting = self.facets.begin(parent, which);
         self.sockets.on_runtime(async move {
-            if let Err(error) = inner.delete(facet).await
-                && !matches!(error, ActorError::Unknown(_))
-            {
-                tracing::error!(%facet, %error, "a facet could not be deleted");
+            let _parting = parting;
+            if let Err(error) = inner.delete_which(which).await {
+                tracing::error!(%parent, %error, "a facet could not be deleted");
             }
         });
     }
 
-    /// Makes a facet a copy of another, which takes the place of what was there.
-    async fn clone_facet(&self, parent: ActorId, from: &str, to: &str) -> Result<(), ActorError> {
-        let (source, copy) = (facet_id(parent, from), facet_id(parent, to));
-        if source == copy {
-            return Ok(());
+    async fn delete_which(&self, which: Which) -> Result<(), ActorError> {
+        let ids = match which {
+            Which::One(facet) | Which::Copy(facet) => vec![facet],
+            Which::AllOf(parent) => self.facets_of(parent).await?,
+        };
+        for id in ids {
+            self.clear(id).await?;
         }
-        self.facets.forget(copy);
-        match self.delete(copy).await {
-            Ok(()) | Err(ActorError::Unknown(_)) => {}
-            Err(error) => return Err(error),
+        Ok(())
+    }
+
+    async fn facets_of(&self, parent: ActorId) -> Result<Vec<ActorId>, ActorError> {
+        let mut ids: Vec<ActorId> = Vec::new();
+        loop {
+            let after = ids.last().copied();
+            let page = self.kept()?.list(Filter { parent: Some(parent), after, most: 1_000, ..Filter::default() }).await?;
+            ids.extend(page.iter().map(|entry| entry.id));
+            if page.len() < 1_000 {
+                return Ok(ids);
+            }
         }
-        let options = ForkOptions { name: Some(to.to_owned()), heap: false, alarms: true };
-        self.kept()?.fork(source, As::Now, copy, &options).await.map(drop)
+    }
+
+    /// Deletes an actor, if there is one.
+    async fn clear(&self, id: ActorId) -> Result<(), ActorError> {
+        match self.delete(id).await {
+            Err(ActorError::Unknown(_)) => Ok(()),
+            deleted => deleted,
+        }
+    }
+
+    /// Makes a facet a copy of another, which takes the place of what was there; a copy of nothing is nothing. Calls to it wait from now on.
+    fn clone_facet(self: &Arc<Self>, parent: ActorId, from: &str, to: &str) -> impl Future<Output = Result<(), ActorError>> + Send + use<> {
+        let (source, copy, to) = (facet_id(parent, from), facet_id(parent, to), to.to_owned());
+        let (inner, parting) = (Arc::clone(self), self.facets.begin(parent, Which::Copy(copy)));
+        async move {
+            let _parting = parting;
+            if source == copy { Ok(()) } else { inner.copy_facet(parent, source, copy, to).await }
+        }
+    }
+
+    async fn copy_facet(&self, parent: ActorId, source: ActorId, copy: ActorId, name: String) -> Result<(), ActorError> {
+        self.facets.left(source, parent).await;
+        self.clear(copy).await?;
+        let options = ForkOptions { name: Some(name), heap: false, alarms: true };
+        match self.kept()?.fork(source, As::Now, copy, &options).await {
+            Err(ActorError::Unknown(_)) => Ok(()),
+            forked => forked.map(drop),
+        }
     }
 
     async fn delete(&self, id: ActorId) -> Result<(), ActorError> {

@@ -20,8 +20,8 @@ pub(super) fn call(state: &mut State, op: &str, args: Vec<Wire<'_>>) -> WireOut 
     let Some(mut durable) = state.durable.take() else { return Wire::error("TypeError", NO_ACTOR) };
     let answer = match DEFERRED.iter().find(|d| **d == op) {
         Some(op) => {
-            if *op == "actor.gate" {
-                // Now as well: whether a transaction may stay open matters when the turn ends.
+            if matches!(*op, "actor.gate" | "actor.facet.abort" | "actor.facet.delete") {
+                // Now as well: whether a transaction may stay open matters when the turn ends, and a facet that is asked for again in this turn is another.
                 durable.call(op, &args, 0);
             }
             deferred(state, op, args)

@@ -16,17 +16,18 @@ use parking_lot::Mutex;
 use skep_actor::{
     Storage,
     database::{SqlError, Value as SqlValue},
+    facet_id,
     storage::{Bookmark, Range, Step},
 };
 use skep_id::ActorId;
 use skep_isolate::{
-    ActorClass, BoxFuture, Durable, Socket, SocketMessage, Target, Worker,
+    ActorClass, BoxFuture, Durable, Exception, Socket, SocketMessage, Target, Worker,
     wire::{Text, Wire, WireOut},
 };
 
 use super::{
     Inner,
-    facet::Parent,
+    facet::{Parent, Which},
     sockets::{ATTACHMENT_BYTES_MAX, Group, KeepError, TIMEOUT_MS_MAX},
 };
 
@@ -196,6 +197,12 @@ impl Behind {
                 storage.hold_transaction(args.flag(0)?);
                 Ok(Wire::Undefined)
             }
+            "actor.facet.abort" | "actor.facet.delete" => {
+                let deleted = || Exception { name: "Error".to_owned(), message: "Facet was deleted.".to_owned(), stack: String::new() };
+                let why = if op == "actor.facet.abort" { args.exception(1) } else { deleted() };
+                self.inner.facets.part(self.actor, args.facets(self.actor)?, &why);
+                Ok(Wire::Undefined)
+            }
             _ => self.socket_answer(op, args),
         }
     }
@@ -245,8 +252,8 @@ impl Behind {
         match op {
             "actor.ws.send" => self.sockets.send(args.number(0)?, args.message(1)?),
             "actor.ws.close" => self.sockets.send(args.number(0)?, args.close(1)?),
-            "actor.facet.abort" => self.inner.abort_facet(self.actor, &args.name(0)?, &args.reason(1)),
-            "actor.facet.delete" => self.inner.delete_facet(self.actor, &args.name(0)?),
+            "actor.facet.abort" => self.inner.abort_facets(self.actor, args.facets(self.actor)?, &args.exception(1).message),
+            "actor.facet.delete" => self.inner.delete_facets(self.actor, args.facets(self.actor)?),
             "actor.abort" => self.alarm_done.store(!args.flag(1).unwrap_or(true), Relaxed),
             "actor.gate" => self.storage.lock().hold_transaction(args.flag(0)?),
             _ => {}
@@ -274,7 +281,8 @@ impl Behind {
             }
             "actor.facet.clone" => {
                 let (from, to) = (args.name(0)?, args.name(1)?);
-                Box::pin(async move { inner.clone_facet(actor, &from, &to).await.map(|()| Wire::Undefined).map_err(error) })
+                let cloned = inner.clone_facet(actor, &from, &to);
+                Box::pin(async move { cloned.await.map(|()| Wire::Undefined).map_err(error) })
             }
             _ => return Err(type_error(format!("There is no operation {op:.80}."))),
         })
@@ -535,13 +543,26 @@ impl<'a, 'w> Args<'a, 'w> {
         Ok(SocketMessage::Close(code, reason[..reason.floor_char_boundary(123)].to_owned()))
     }
 
-    /// Why something is ended: a text, or name, message and stack.
-    fn reason(&self, at: usize) -> String {
-        match self.at(at) {
-            Wire::Str(text) => text.to_str().into_owned(),
-            Wire::Array(parts) => parts.get(1).and_then(|message| text(message).ok()).unwrap_or_default(),
-            _ => String::new(),
+    /// The facet that a name means; without a name, all of them.
+    fn facets(&self, parent: ActorId) -> Result<Which, Thrown> {
+        match self.at(0) {
+            Wire::Null | Wire::Undefined => Ok(Which::AllOf(parent)),
+            _ => Ok(Which::One(facet_id(parent, &self.name(0)?))),
         }
+    }
+
+    /// Why something is ended: a text, or name, message and stack.
+    fn exception(&self, at: usize) -> Exception {
+        let parts = match self.at(at) {
+            Wire::Array(parts) => parts.as_slice(),
+            Wire::Str(message) => {
+                return Exception { name: "Error".to_owned(), message: message.to_str().into_owned(), stack: String::new() };
+            }
+            _ => &[],
+        };
+        let part = |n: usize| parts.get(n).and_then(|part| text(part).ok());
+        let name = part(0).filter(|name| !name.is_empty()).unwrap_or_else(|| "Error".to_owned());
+        Exception { name, message: part(1).unwrap_or_default(), stack: String::new() }
     }
 }
 

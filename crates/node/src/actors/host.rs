@@ -247,7 +247,9 @@ impl Inner {
             None => Some(self.ask_parent(actor).await?),
         };
         let Some(made) = made else {
-            let shown_id = self.root_of(actor).await.map_err(|error| no(error.to_string()))?.to_string().into();
+            let root = self.root_of(actor).await.map_err(|error| no(error.to_string()))?;
+            // As the guest writes an id down, so that the facet's name is not taken for that of its id.
+            let shown_id = root.name.as_ref().map_or_else(|| format!("-{}", root.id), |name| format!("{} {name}", root.id)).into();
             return Ok(Cast { worker: own, class: facet_class.to_owned(), shown_id, made: None, loaded: None });
         };
         let worker = facet::worker(&made, &own).await?;

@@ -12,6 +12,7 @@ use skep_isolate::{CallError, Exception, Namespace, Outcome, Request, Response, 
 
 use super::{
     Awakened, Inner,
+    facet::Made,
     identity::Identity,
     sockets::Delivery,
     turn::{Turn, Turns, send},
@@ -73,11 +74,36 @@ pub(super) struct Stub {
     inner: Weak<Inner>,
     whom: Whom,
     turns: Turns,
+    /// What it was made of, where it is a facet.
+    made: Option<Arc<Made>>,
 }
 
 impl Stub {
     pub fn target(inner: &Weak<Inner>, whom: Whom) -> Arc<dyn Target> {
-        Arc::new(Self { inner: Weak::clone(inner), whom, turns: Turns::default() })
+        Arc::new(Self { inner: Weak::clone(inner), whom, turns: Turns::default(), made: None })
+    }
+
+    /// A stub of a facet, until its parent parts with it.
+    pub fn of_facet(inner: &Weak<Inner>, whom: Whom, made: Arc<Made>) -> Arc<dyn Target> {
+        Arc::new(Self { inner: Weak::clone(inner), whom, turns: Turns::default(), made: Some(made) })
+    }
+
+    /// What comes of a call, or why there is no such facet any more.
+    fn bound<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, CallError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, CallError>> {
+        match self.made.clone() {
+            None => Box::pin(call),
+            Some(made) => Box::pin(async move {
+                tokio::select! {
+                    // First: whoever ends the guest as well must not be faster with a reason of its own.
+                    biased;
+                    why = made.parted() => Err(why),
+                    answer = call => answer,
+                }
+            }),
+        }
     }
 
     fn begin(&self) -> Result<(Arc<Inner>, Whom, Turn), CallError> {
@@ -89,7 +115,7 @@ impl Stub {
 impl Target for Stub {
     fn fetch(&self, request: Request) -> BoxFuture<'static, Result<Response, CallError>> {
         let begun = self.begin();
-        Box::pin(async move {
+        self.bound(async move {
             let (inner, whom, turn) = begun?;
             let turn = turn.await;
             let awake = awaken(&inner, &whom).await?;
@@ -102,7 +128,7 @@ impl Target for Stub {
 
     fn rpc(&self, message: RpcMessage) -> BoxFuture<'static, Result<RpcMessage, CallError>> {
         let begun = self.begin();
-        Box::pin(async move {
+        self.bound(async move {
             let (inner, whom, turn) = begun?;
             let turn = turn.await;
             let awake = awaken(&inner, &whom).await?;
@@ -113,6 +139,9 @@ impl Target for Stub {
 
 /// A guest that takes calls. One that had ended before a call was begun is replaced.
 async fn awaken(inner: &Arc<Inner>, whom: &Whom) -> Result<Awakened, CallError> {
+    if let Some(parent) = whom.parent {
+        inner.facets.settled(whom.id, parent).await;
+    }
     for _ in 1..TRIES {
         let awake = inner.awaken(whom).await.map_err(|error| call_error(&error))?;
         if awake.guest().alive() {

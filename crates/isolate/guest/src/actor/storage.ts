@@ -230,6 +230,8 @@ export class DurableObjectStorage {
     options((own(this), given), 1, "deleteAll", STORAGE, "PutOptions");
     if (state.actor!.transactions > 0) throw new Error("Cannot call deleteAll() within a transaction");
     host.call("actor.kv.clear", true);
+    // Without a name: all facets.
+    host.call("actor.facet.delete", null);
   }
 
   async transaction<T>(f: (transaction: DurableObjectTransaction) => T | Promise<T>, _options: unknown = undefined): Promise<T> {
