@@ -55,8 +55,9 @@ fn a_close_frame_holds_no_more_than_it_may() {
 fn reasons_come_as_texts_and_as_errors() {
     let error = Wire::Array(vec![Wire::from("Error"), Wire::from("why"), Wire::from("stack")]);
     let args = [Wire::from("plain"), error, Wire::Null];
-    let reasons: Vec<String> = (0..3).map(|at| Args(&args).reason(at)).collect();
-    assert_eq!(reasons, ["plain", "why", ""]);
+    let reasons = [0, 1, 2].map(|at| Args(&args).exception(at)).map(|e| (e.name, e.message));
+    let said = [("Error", "plain"), ("Error", "why"), ("Error", "")].map(|(name, message)| (name.to_owned(), message.to_owned()));
+    assert_eq!(reasons, said);
 }
 
 proptest! {
