@@ -195,6 +195,7 @@ async fn when_there_is_no_room_the_longest_idle_makes_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_who_wait_are_refused() {
     let house = House::with(|config| config.waiting_max = 3);
+    house.bank.starting_ms.store(500, Ordering::SeqCst);
     let all = (0..10).map(|_| house.actors.activate(id(1), &PLACE)).collect::<Vec<_>>();
     let answers = futures_util::future::join_all(all).await;
     let refused = answers.iter().filter(|answer| matches!(answer, Err(ActorError::Crowded))).count();

@@ -46,6 +46,8 @@ pub struct Bank {
     pub rung: Mutex<Vec<(ActorId, String, u32)>>,
     /// Times that a constructor refuses.
     pub refusals: AtomicU32,
+    /// How long a constructor takes, in ms.
+    pub starting_ms: AtomicU32,
     /// Whether heaps kill who wakes with them.
     pub poisoned: Mutex<bool>,
     /// Guests started from a heap.
@@ -67,6 +69,10 @@ impl Guests for Branch {
         let bank = self.0.clone();
         Box::pin(async move {
             tokio::task::yield_now().await;
+            let takes = bank.starting_ms.load(Ordering::SeqCst);
+            if takes > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(takes.into())).await;
+            }
             let account = Account::new(bank, start);
             Ok(Arc::new(account) as Arc<dyn Guest>)
         })
