@@ -14,7 +14,12 @@ use skep_api::{ErrorCode, NodeStatus};
 use skep_bundle::{Compiler, CompilerConfig, Fence};
 use skep_node::OpenError;
 
-use crate::{Global, client::Client, failure::Failure, output};
+use crate::{
+    Global,
+    client::Client,
+    failure::{Failure, with_causes},
+    output,
+};
 
 /// Connections, files and databases of a busy node.
 const FILES_WANTED: u64 = 4_096;
@@ -108,16 +113,6 @@ fn actors(config: &skep_node::Config, repair: bool) -> Vec<Check> {
         checks.push(one("`skep doctor --repair` repairs what the log has, and says what is lost".to_owned()));
     }
     checks
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn open_files() -> Check {

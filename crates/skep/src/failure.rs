@@ -29,13 +29,7 @@ impl Failure {
 
     /// An error and its causes in one message.
     pub fn of(code: ErrorCode, error: &dyn Error, hint: impl Into<String>) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
-        }
-        Self::new(code, message, hint)
+        Self::new(code, with_causes(error), hint)
     }
 
     pub fn message(&self) -> &str {
@@ -63,4 +57,15 @@ impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Self { error, silent: false }
     }
+}
+
+/// An error and its causes in one line.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -64,25 +64,7 @@ pub(crate) struct Live {
     /// The place of its last checkpoint.
     pub(crate) checkpoint: Seq,
     /// Its place among the guests that may live at once.
-    _room: Arc<OwnedSemaphorePermit>,
-}
-
-impl Live {
-    pub(crate) fn new(start: Started, generation: Generation) -> Self {
-        let Started { guest, storage, overlay, epoch, code, checkpoint, room } = start;
-        Self { generation, guest, storage, overlay, epoch, code, checkpoint, _room: Arc::new(room) }
-    }
-}
-
-/// A guest that has come to life.
-pub(crate) struct Started {
-    pub(crate) guest: Arc<dyn Guest>,
-    pub(crate) storage: Arc<Mutex<Storage>>,
-    pub(crate) overlay: Arc<AtomicUsize>,
-    pub(crate) epoch: Epoch,
-    pub(crate) code: Arc<str>,
-    pub(crate) checkpoint: Seq,
-    pub(crate) room: OwnedSemaphorePermit,
+    pub(crate) _room: Arc<OwnedSemaphorePermit>,
 }
 
 impl Cell {

@@ -163,8 +163,7 @@ impl Machine {
             Event::Busy(of) => self.busy(of, &mut out),
             Event::Broke(of, why) => {
                 if matches!(self.state, State::Awake { guest, .. } if guest == of) {
-                    self.state = State::Broken { guest: of };
-                    out.push(Command::End(of, why));
+                    self.break_off(of, why, &mut out);
                 }
             }
             Event::Gone(of) => {
@@ -233,15 +232,19 @@ impl Machine {
         }
     }
 
+    /// Ends a guest, whose end is then waited for.
+    fn break_off(&mut self, of: Generation, why: Arc<str>, out: &mut Vec<Command>) {
+        self.state = State::Broken { guest: of };
+        out.push(Command::End(of, why));
+    }
+
     fn woke(&mut self, of: Generation, out: &mut Vec<Command>) {
         let State::Waking { guest, doomed, outdated } = &self.state else { return };
         if *guest != of {
             return;
         }
         if let Some(why) = doomed.clone() {
-            self.state = State::Broken { guest: of };
-            out.push(Command::End(of, why));
-            return;
+            return self.break_off(of, why, out);
         }
         // Who waited while old code started is served by it: it has nothing in flight that could be waited for, and a row of deploys must not
         // keep an actor from ever answering.
@@ -275,9 +278,7 @@ impl Machine {
             return;
         }
         if let Some(why) = doomed.clone() {
-            self.state = State::Broken { guest: of };
-            out.push(Command::End(of, why));
-            return;
+            return self.break_off(of, why, out);
         }
         let code = *code;
         self.state = State::Awake { guest: of, holds: 0, code };

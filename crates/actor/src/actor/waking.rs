@@ -11,7 +11,7 @@ use skep_id::ActorId;
 
 use super::{
     ActorError, Node, Place,
-    cell::{Cell, Live, Started},
+    cell::{Cell, Live},
     files::{OnWake, Opened},
     machine::{Event, Generation, State},
     metrics::count,
@@ -37,11 +37,10 @@ impl Node {
     pub(crate) async fn wake(self: Arc<Self>, cell: Arc<Cell>, generation: Generation) {
         let place = cell.life.lock().place.clone();
         let mut trying = Trying { node: self.clone(), cell: cell.clone(), generation, over: false };
-        let started = self.start(cell.id, &place).await;
+        let started = self.start(cell.id, &place, generation).await;
         trying.over = true;
         match started {
-            Ok(started) => {
-                let live = Live::new(started, generation);
+            Ok(live) => {
                 self.counters.awake.fetch_add(1, Relaxed);
                 {
                     let mut life = cell.life.lock();
@@ -67,7 +66,7 @@ impl Node {
         }
     }
 
-    async fn start(self: &Arc<Self>, id: ActorId, place: &Place) -> Result<Started, ActorError> {
+    async fn start(self: &Arc<Self>, id: ActorId, place: &Place, generation: Generation) -> Result<Live, ActorError> {
         let room = self.make_room().await?;
         let code = self.guests.code(&place.namespace).ok_or_else(|| ActorError::NoCode(place.namespace.to_string()))?;
         let (node, of, named) = (self.clone(), place.clone(), code.clone());
@@ -96,7 +95,7 @@ impl Node {
                 Ok(guest) => {
                     count(&self.counters.woken);
                     self.told(id, What::Woken, "with its heap");
-                    return Ok(Started { guest, storage, overlay, epoch, code: code.into(), checkpoint, room });
+                    return Ok(Live { generation, guest, storage, overlay, epoch, code: code.into(), checkpoint, _room: Arc::new(room) });
                 }
                 Err(error) => error.to_string(),
             },
@@ -108,7 +107,7 @@ impl Node {
             why = "it is new".into();
         }
         self.told(id, if fresh { What::Created } else { What::Constructed }, &why);
-        Ok(Started { guest, storage, overlay, epoch, code: code.into(), checkpoint, room })
+        Ok(Live { generation, guest, storage, overlay, epoch, code: code.into(), checkpoint, _room: Arc::new(room) })
     }
 
     /// Starts a guest and waits until it serves; one that does not is gone when this comes back.
