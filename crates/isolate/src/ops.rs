@@ -14,6 +14,7 @@ pub(crate) use actor::NO_ACTOR;
 const DEFERRED: &[&str] = &[
     "loaded",
     "respond",
+    "respond.with",
     "result",
     "fail",
     "done",
@@ -71,6 +72,7 @@ pub(crate) fn call(state: &mut State, op: &[u8], args: &[u8]) -> WireOut {
             state.resources.drop_reader(number(&args, 0));
             Wire::Undefined
         }
+        "channel.drop.after" => deferred(state, "channel.drop", args),
         "channel.drop" => {
             state.resources.drop_channel(number(&args, 0));
             Wire::Undefined

@@ -55,6 +55,13 @@ pub struct Response {
     pub socket: Option<Socket>,
 }
 
+impl Response {
+    /// What its headers take of the host's memory, in bytes.
+    pub(crate) fn headers_bytes(&self) -> usize {
+        self.headers.iter().map(|(name, value)| 2 * size_of::<String>() + name.len() + value.len()).sum()
+    }
+}
+
 /// A message of the service-stub protocol: bytes made by one guest, read by another, and the targets they refer to.
 #[derive(Clone, Debug, Default)]
 pub struct RpcMessage {

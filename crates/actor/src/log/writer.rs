@@ -45,6 +45,18 @@ pub(crate) struct Writer {
     unnamed: u64,
 }
 
+/// Makes this thread one that does not interrupt another when it is woken. On a core that has turns to run it then begins once they wait, with
+/// the records of all of them in one batch; a thread that takes the core for each record syncs for each. (One core, 32 requests to one actor at a
+/// time: 29 µs of this thread per request as an ordinary thread, 5 µs so.) On an idle core nothing changes.
+#[expect(unsafe_code, reason = "rustix does not set scheduling policies")]
+fn yield_to_turns() {
+    let ordinary = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is the calling thread, and the parameter outlives the call, which only reads it.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const ordinary) } != 0 {
+        tracing::debug!("log: the writer keeps the ordinary scheduling policy: {}", io::Error::last_os_error());
+    }
+}
+
 impl Writer {
     /// At the end of the newest segment, or of a new one if there is none; `newest` is the highest number that was ever in use.
     pub(crate) fn new(shared: Arc<Shared>, newest: u32, leaves: u64, names: Vec<u8>) -> Result<Self, LogError> {
@@ -69,6 +81,7 @@ impl Writer {
 
     /// Until the log is closed.
     pub(crate) fn run(mut self) {
+        yield_to_turns();
         loop {
             let batch = {
                 let mut queue = self.shared.queue.lock();

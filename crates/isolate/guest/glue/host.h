@@ -151,6 +151,19 @@ static JSValue host_fulfilled(JSContext *ctx, JSValueConst this_val, int argc, J
     return JS_PromiseState(ctx, argv[0]) == JS_PROMISE_FULFILLED ? JS_PromiseResult(ctx, argv[0]) : js_dup(argv[1]);
 }
 
+// How many references there are to an object, those on the stack among them: who counts knows how many of them are its own. 0 for what is none.
+static JSValue host_references(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    return JS_NewInt32(ctx, JS_IsObject(argv[0]) ? js_rc(JS_VALUE_GET_OBJ(argv[0]))->ref_count : 0);
+}
+
+// Whether a promise is pending and nobody has asked for what it will bring.
+static JSValue host_unheard(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
+{
+    JSPromiseData *p = JS_GetOpaque(argv[0], JS_CLASS_PROMISE);
+    return JS_NewBool(ctx, p != NULL && p->promise_state == JS_PROMISE_PENDING && !p->is_handled && list_empty(&p->promise_reactions[0]) && list_empty(&p->promise_reactions[1]));
+}
+
 static JSValue host_promise_state(JSContext *ctx, JSValueConst this_val, int argc, JSValueConst *argv)
 {
     JSValue a = JS_NewArray(ctx);
@@ -361,6 +374,8 @@ static const JSCFunctionListEntry host_functions[] = {
     JS_CFUNC_DEF("indexOfName", 3, host_index_of_name),
     JS_CFUNC_DEF("splitPairs", 1, host_split_pairs),
     JS_CFUNC_DEF("fulfilled", 2, host_fulfilled),
+    JS_CFUNC_DEF("references", 1, host_references),
+    JS_CFUNC_DEF("unheard", 1, host_unheard),
     JS_CFUNC_DEF("promiseState", 1, host_promise_state),
     JS_CFUNC_DEF("asyncContext", 0, host_async_context),
     JS_CFUNC_DEF("setAsyncContext", 1, host_set_async_context),

@@ -57,6 +57,11 @@ let beginAnswer: (ctx: ExecutionContext) => number;
 let isLastHold: (ctx: ExecutionContext) => boolean;
 let mark: (ctx: ExecutionContext, flag: number) => void;
 let cancelCall: (ctx: ExecutionContext) => void;
+/** Whether nothing refers to the call but what is answering it. */
+let isForgotten: (ctx: ExecutionContext) => boolean;
+
+// References that there are then, counted from within the functions that ask: of variables, arguments and fields on the way from the listener.
+const TO_CONTEXT = 6, TO_REQUEST = 3, TO_SCOPE = 2, TO_ANSWER = 3;
 
 function logFailure(e: unknown): void {
   host.call("exception", ...describe(e), callNow());
@@ -122,6 +127,9 @@ export class ExecutionContext {
       active?.delete(ctx.#call);
       if ((ctx.#state & ENDED) === 0) host.call("done", ctx.#call);
       ctx.#state |= ENDED;
+    };
+    isForgotten = (ctx) => {
+      return host.raw.references(ctx) === TO_CONTEXT && host.raw.references(host.raw.asyncContext() as object) === TO_SCOPE && host.raw.references(ctx.#request!) === TO_REQUEST;
     };
     isLastHold = (ctx) => ctx.#state < 2 * ONE;
     callPumped = (ctx, pump) => {
@@ -310,9 +318,25 @@ function settle(ctx: ExecutionContext, result: unknown, use: (ctx: ExecutionCont
   let value = result;
   if (typeof result === "object" && result !== null) {
     value = host.raw.fulfilled(result, UNSETTLED);
-    if (value === UNSETTLED) return void settleLater(ctx, result, use);
+    if (value === UNSETTLED) {
+      if (use === answerFetch && passOn(ctx, result)) return;
+      return void settleLater(ctx, result, use);
+    }
   }
   finish(ctx, value, use);
+}
+
+/**
+ * `return stub.fetch(request)`: what comes goes to the caller as it is, without another turn of this isolate. Only where nobody could tell: the
+ * answer, the request and the context have no other references than those of whoever answers, and nothing else of the call is under way.
+ */
+function passOn(ctx: ExecutionContext, answer: object): boolean {
+  if (internals.actor !== undefined || !isLastHold(ctx) || !isForgotten(ctx)) return false;
+  const given = host.letGo(answer, TO_ANSWER);
+  if (given === undefined) return false;
+  host.call("respond.with", callId(ctx), given[0], given[1]);
+  mark(ctx, ANSWERED | ENDED);
+  return true;
 }
 
 async function settleLater(ctx: ExecutionContext, result: unknown, use: (ctx: ExecutionContext, value: unknown) => void): Promise<void> {

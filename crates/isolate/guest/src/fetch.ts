@@ -4,7 +4,7 @@
  */
 import { type AbortSignal, addAbortAlgorithm, removeAbortAlgorithm } from "./abort";
 import { Encoded, decodedStream, isCoding, listIn, pumpOf, streamOf, takeBody, type Pump, type Source, type State } from "./body";
-import { host } from "./host";
+import { host, type Ended } from "./host";
 import { parseMimeType, serializeMimeType } from "./mime_type";
 import { METHOD, Request, URL_, isRequest, requestExtras, requestState } from "./request";
 import { isNullBodyStatus, responseOver, type Response } from "./response";
@@ -22,11 +22,12 @@ function requestOf(input: unknown, init: unknown): Request {
   return isRequest(input) && (init === undefined || init === null) ? input : new Request(input, init as object);
 }
 
-/** `fetch` through a channel. */
-export function fetchVia(channel: number, input: unknown, init: unknown): Promise<Response> {
+/** `fetch` through a channel; `ended` runs once, when the channel is no longer needed for it. */
+export function fetchVia(channel: number, input: unknown, init: unknown, ended?: Ended): Promise<Response> {
   try {
-    return send(channel, requestOf(input, init));
+    return send(channel, requestOf(input, init), ended);
   } catch (e) {
+    ended?.(false);
     return Promise.reject(e as Error);
   }
 }
@@ -72,13 +73,14 @@ function dataResponse(url: string): Response {
   return responseOver(bytes, 200, ["content-type", contentType], true, { statusText: "OK", url: url.slice(0, end) });
 }
 
-async function send(channel: number, request: Request): Promise<Response> {
+/** Throws only before the operation is started. One promise is all that is made for it: this is the way of every call between workers and actors. */
+function send(channel: number, request: Request, ended: Ended | undefined): Promise<Response> {
   const state = requestState(request);
   const more = requestExtras(state);
   const signal = more?.signal;
   signal?.throwIfAborted();
   const url = state[URL_], method = state[METHOD];
-  if (channel === 0 && url.startsWith("data:")) return dataResponse(url);
+  if (channel === 0 && url.startsWith("data:")) return Promise.resolve(dataResponse(url));
   checkScheme(channel, url);
   let list = listIn(state);
   let body = asSent(bodyOf(state), list);
@@ -93,18 +95,23 @@ async function send(channel: number, request: Request): Promise<Response> {
   const options: Record<string, string> = {};
   if (more?.cache !== undefined) options.cache = more.cache;
   if (more?.cf !== undefined) options.cf = JSON.stringify(more.cf) ?? "";
-  const started = host.startAs(id, "fetch", [channel, method, url, list, body, more?.redirect ?? "follow", options]) as Promise<Answer>;
-  if (signal === undefined) return responseFrom(await started, method, undefined);
-  const abort = (): void => {
-    host.abandon(id, signal.reason);
-    pump?.cancel(signal.reason);
-  };
-  addAbortAlgorithm(signal, abort);
-  try {
-    return responseFrom(await started, method, signal);
-  } finally {
-    removeAbortAlgorithm(signal, abort);
+  let settled = ended;
+  if (signal !== undefined) {
+    const abort = (): void => {
+      host.abandon(id, signal.reason);
+      pump?.cancel(signal.reason);
+    };
+    settled = (early) => {
+      removeAbortAlgorithm(signal, abort);
+      ended?.(early);
+    };
+    addAbortAlgorithm(signal, abort);
   }
+  const made = (answer: Answer): Response => responseFrom(answer, method, signal);
+  const answer = host.startAs(id, "fetch", [channel, method, url, list, body, more?.redirect ?? "follow", options], made, settled);
+  // Nothing of it needs this side any more, unless somebody looks at it.
+  if (signal === undefined && pump === undefined) host.answers(id, answer, method === "HEAD");
+  return answer;
 }
 
 function responseFrom(answer: Answer, method: string, signal: AbortSignal | undefined): Response {

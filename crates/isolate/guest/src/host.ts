@@ -31,6 +31,10 @@ export interface RawHost {
   splitPairs(text: string): string[];
   /** What a promise was fulfilled with; `otherwise` while it is pending, when it was rejected, and for what is no promise. */
   fulfilled<T>(promise: unknown, otherwise: T): unknown;
+  /** References to an object: as many as the caller knows of, or somebody else has one too. */
+  references(v: object): number;
+  /** Whether a promise is pending and nobody has asked for what it will bring. */
+  unheard(promise: object): boolean;
   promiseState(p: Promise<unknown>): [0 | 1 | 2, unknown];
   asyncContext(): unknown;
   setAsyncContext(v: unknown): void;
@@ -64,6 +68,8 @@ const rare: Record<string, object> = Object.assign(Object.create(null) as object
 const natives: Record<string, ErrorConstructor> = Object.assign(Object.create(null) as object, {
   "": Error, Error, TypeError, RangeError, SyntaxError, ReferenceError, URIError, EvalError,
 });
+/** References to an answer from here: of its two functions, of the entry, of a variable, and of a call's argument. */
+const OWN_REFERENCES = 5;
 const RESET = "reset:";
 // Names of DOMExceptions that have no code of old.
 const modern = ["EncodingError", "NotReadableError", "UnknownError", "ConstraintError", "DataError", "OperationError", "NotAllowedError", "HibernationError"];
@@ -88,12 +94,33 @@ function thrown(value: Wire): unknown {
   return prototype === undefined ? value : Object.setPrototypeOf(new Error((value as Error).message), prototype);
 }
 
+export type Ended = (early: boolean) => void;
+
+/** A start that waits for its completion. */
+export interface Pending {
+  resolve(value: unknown): void;
+  reject(reason: unknown): void;
+  /** What its promise is fulfilled with, made of the completion: as a promise derived from it would have it, without being one. */
+  readonly made: ((value: any) => unknown) | undefined;
+  /** Runs once, however it ends; `early`: when it has only been started in this turn, and goes on without this side. */
+  readonly ended: Ended | undefined;
+  /** The promise, where it brings the answer to a request that could be passed on unseen, and whether that has no body whatever it says. */
+  answer: object | undefined;
+  bodyless: boolean;
+}
+
 function settle(id: number, ok: boolean, value: Wire): void {
   const entry = state.pending?.get(id);
   if (entry === undefined) return; // abandoned
   state.pending!.delete(id);
-  if (ok) entry.resolve(value);
-  else entry.reject(thrown(value));
+  entry.ended?.(false);
+  if (!ok) return entry.reject(thrown(value));
+  if (entry.made === undefined) return entry.resolve(value);
+  try {
+    entry.resolve(entry.made(value));
+  } catch (e) {
+    entry.reject(e);
+  }
 }
 
 function wake(lost: number[], bindings: Wire, identity: Wire): void {
@@ -107,13 +134,14 @@ function nextId(): number {
   return (state.lastStart = state.lastStart >= 0x7fffffff ? 1 : state.lastStart + 1);
 }
 
-function startAs(id: number, op: string, args: Wire[]): Promise<any> {
+function startAs(id: number, op: string, args: Wire[], made?: Pending["made"], ended?: Ended): Promise<any> {
   return new Promise((resolve, reject) => {
-    (state.pending ??= new Map()).set(id, { resolve, reject });
+    (state.pending ??= new Map()).set(id, { resolve, reject, made, ended, answer: undefined, bodyless: false });
     try {
       raw.call("start", op, id, ...args);
     } catch (e) {
       state.pending.delete(id);
+      ended?.(false);
       reject(e);
     }
   });
@@ -132,6 +160,24 @@ export const host = {
     return startAs(nextId(), op, args);
   },
 
+  /** Says that an operation brings the answer to a request, as `Pending` has it. */
+  answers(id: number, answer: object, bodyless: boolean): void {
+    const entry = state.pending?.get(id);
+    if (entry !== undefined) Object.assign(entry, { answer, bodyless });
+  },
+
+  /**
+   * If `answer` is brought by the operation that was started last, and nobody else refers to it, that is from now on the host's alone: returns its id,
+   * and whether the answer has no body. `known`: the references that the caller has.
+   */
+  letGo(answer: object, known: number): [id: number, bodyless: boolean] | undefined {
+    const id = state.lastStart, entry = state.pending?.get(id);
+    if (entry?.answer !== answer || !raw.unheard(answer) || raw.references(answer) !== known + OWN_REFERENCES) return undefined;
+    state.pending!.delete(id);
+    entry.ended?.(true);
+    return [id, entry.bodyless];
+  },
+
   nextId,
   /** As `start`, under an id from `nextId` by which it can be abandoned. */
   startAs,
@@ -141,6 +187,7 @@ export const host = {
     if (entry === undefined) return;
     state.pending!.delete(id);
     raw.call("abandon", id);
+    entry.ended?.(false);
     if (reason !== undefined) entry.reject(reason);
   },
 

@@ -29,7 +29,7 @@ interface WebClasses {
   Request: new (url: string, init: object) => object;
   Response: new (body: unknown, init: object) => object;
   /** A fetch on a channel. */
-  fetchOn(channel: number, input: unknown, init: unknown): Promise<unknown>;
+  fetchOn(channel: number, input: unknown, init: unknown, ended: (early: boolean) => void): Promise<unknown>;
 }
 
 let web: WebClasses;
@@ -47,6 +47,7 @@ export class Channel {
   /** Of which life of the isolate it is: the host's table is empty after waking. */
   readonly #life = state.wakes;
   #users = 1;
+  #after = false;
   #broken: Fn[] | undefined;
 
   constructor(number: number) {
@@ -62,10 +63,12 @@ export class Channel {
     return this;
   }
 
-  release(): void {
+  /** `early`: what this turn has asked for on it must reach it still. */
+  release(early = false): void {
+    this.#after ||= early;
     if (--this.#users > 0 || this.lost) return;
     watched?.delete(this.number);
-    host.call("channel.drop", this.number);
+    host.call(this.#after ? "channel.drop.after" : "channel.drop", this.number);
   }
 
   onBroken(f: Fn): void {
@@ -102,12 +105,10 @@ class Stub {
   readonly service: boolean;
   /** Of a loopback binding: makes the same one with props. */
   specialise: ((props: unknown) => object) | undefined;
-  /** Makes the channel when it is first needed, and again after waking. Of a facet, whose start may have to be waited for. */
-  reopen: (() => Channel | Promise<Channel>) | undefined;
+  /** Makes the channel, or its number, when it is first needed, and again after waking. Of a facet, whose start may have to be waited for. */
+  reopen: (() => Channel | number | Promise<Channel>) | undefined;
   /** Why it cannot be sent, where it cannot. */
   immovable: string | undefined;
-  /** Of an actor: its properties, which are no calls. */
-  shown: { name: string | undefined; id: object } | undefined;
 
   constructor(channel: Channel | undefined, service: boolean) {
     this.channel = channel;
@@ -163,12 +164,15 @@ const handler: ProxyHandler<object> = {
   preventExtensions: () => false,
 };
 
-/** As `handler`, for a stub whose target has properties of its own: `id` and `name`. */
+/**
+ * As `handler`, for the stub of an actor, which has two properties: `name`, and `id`, which is worked out when it is first asked for. Most stubs are
+ * made for one call, so as little as can be is made for them.
+ */
 const actorHandler: ProxyHandler<object> = {
   ...handler,
-  get: (target, key, receiver) => (typeof key === "string" && hasOwn(target, key) ? Reflect.get(target, key) : handler.get!(target, key, receiver)) as unknown,
-  ownKeys: (target) => Object.getOwnPropertyNames(target),
-  getOwnPropertyDescriptor: (target, key) => (typeof key === "string" ? Reflect.getOwnPropertyDescriptor(target, key) : undefined),
+  get: (target, key, receiver) => (key === "id" || key === "name" ? withId(target)[key] : handler.get!(target, key, receiver)) as unknown,
+  ownKeys: () => ["name", "id"],
+  getOwnPropertyDescriptor: (target, key) => (key === "id" || key === "name" ? Reflect.getOwnPropertyDescriptor(withId(target), key) : undefined),
 };
 
 /** What a remote object is inside; undefined for everything else. Runs no code of the value. */
@@ -179,12 +183,11 @@ function stateOf(value: unknown): State | undefined {
 
 function proxyFor(state: State): object {
   const service = state instanceof Stub && state.service;
-  const C = state instanceof Stub && state.shown ? DurableObjectStub : service ? Fetcher : state instanceof Stub ? RpcStub : state instanceof Property ? RpcProperty : RpcPromise;
+  const C = service ? Fetcher : state instanceof Stub ? RpcStub : state instanceof Property ? RpcProperty : RpcPromise;
   const target = service && !state.specialise ? {} : () => {};
   Object.setPrototypeOf(target, C.prototype as object);
   Object.defineProperty(target, STATE, { value: state, configurable: true });
-  const shown = state instanceof Stub && state.shown;
-  const proxy = new Proxy(shown ? Object.assign(target, shown) : target, shown ? actorHandler : handler);
+  const proxy = new Proxy(target, handler);
   if (state instanceof Stub) abandoned.register(proxy, state, state);
   return proxy;
 }
@@ -198,7 +201,8 @@ function opening(stub: Stub): Channel | Promise<Channel> {
   const { channel, reopen } = stub;
   if (channel !== undefined && !channel.lost) return channel;
   if (reopen === undefined) throw channel === undefined ? new Error("RPC stub used after being disposed.") : hibernationError("What this stub stood for");
-  const opened = reopen();
+  const given = reopen();
+  const opened = typeof given === "number" ? new Channel(given) : given;
   if (!(opened instanceof Channel)) return opened;
   if (opened.lost) throw hibernationError("What this stub stood for");
   return (stub.channel = opened);
@@ -244,10 +248,7 @@ export class RpcStub {
 }
 
 function fetchOn(channel: Channel, input: unknown, init: unknown): Promise<unknown> {
-  const release = (): void => channel.release();
-  const answer = web.fetchOn(channel.retain().number, input, init);
-  answer.then(release, release);
-  return answer;
+  return web.fetchOn(channel.retain().number, input, init, (early) => channel.release(early));
 }
 
 /** A binding to another worker's entrypoint. */
@@ -272,6 +273,28 @@ export class Fetcher {
 
 /** The stub of an actor: a service stub that knows whose it is. */
 class DurableObjectStub extends Fetcher {}
+
+/** What stands behind the proxy of such a stub; `id` is what makes it until it is asked for. */
+interface ActorTarget {
+  [STATE]: Stub;
+  name: string | undefined;
+  id: object | (() => object);
+}
+
+// A function, whose prototype can be that of another class.
+function ActorTarget(this: ActorTarget, stub: Stub, name: string | undefined, id: () => object): void {
+  this[STATE] = stub;
+  this.name = name;
+  this.id = id;
+}
+ActorTarget.prototype = DurableObjectStub.prototype;
+const newActorTarget = ActorTarget as unknown as new (stub: Stub, name: string | undefined, id: () => object) => ActorTarget;
+
+function withId(target: object): ActorTarget {
+  const actor = target as ActorTarget;
+  if (typeof actor.id === "function") actor.id = (actor.id as () => object)();
+  return actor;
+}
 
 export class RpcProperty {
   constructor() {
@@ -329,11 +352,12 @@ export function renewService(stub: object, channel: number): void {
 }
 
 /** The stub of an actor, which opens its channel when it is first used and whenever that was lost. */
-export function actorStub(id: object, name: string | undefined, openChannel: () => number): object {
+export function actorStub(id: () => object, name: string | undefined, openChannel: () => number): object {
   const stub = new Stub(undefined, true);
-  stub.shown = { name, id };
-  stub.reopen = () => new Channel(openChannel());
-  return proxyFor(stub);
+  stub.reopen = openChannel;
+  const proxy = new Proxy(new newActorTarget(stub, name, id), actorHandler);
+  abandoned.register(proxy, stub, stub);
+  return proxy;
 }
 
 /** The stub of a facet, whose channel may be there only when its start has been worked out. It cannot be sent. */

@@ -2,13 +2,14 @@
  * The mutable variables of the internals, all in one object. A live isolate pays for each page of the image that it writes to: variables of
  * their own would be spread over several. Everything is made on first use and lies outside of the image then.
  */
+import type { Pending } from "./host";
 import type { Timeout } from "./timers";
 import type { WasmState } from "./webassembly";
 import type { ActorHeap } from "./actor/instance";
 
 export const state = {
   /** host.ts: starts that wait for their completion, and the last id given. */
-  pending: undefined as Map<number, { resolve(value: any): void; reject(reason: unknown): void }> | undefined,
+  pending: undefined as Map<number, Pending> | undefined,
   lastStart: 0,
 
   /** timers.ts: the heap, the last id or order given, what runs at the end of this turn, the deadline told to the host (NaN: unknown). */

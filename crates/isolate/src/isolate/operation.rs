@@ -23,6 +23,28 @@ const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 const TOO_MANY_SUBREQUESTS: &str = "Too many subrequests.";
 
+/// An operation that is under way.
+pub(super) struct Started {
+    /// The call that started it, and pays.
+    pub(super) payer: Option<u32>,
+    /// The call whose answer is what it brings, unseen by the guest.
+    pub(super) answers: Option<Answers>,
+}
+
+impl Started {
+    pub(super) fn by(payer: Option<u32>) -> Self {
+        Self { payer, answers: None }
+    }
+}
+
+/// Where what an operation brings goes on to.
+#[derive(Clone, Copy)]
+pub(super) struct Answers {
+    pub(super) call: u32,
+    /// The request was such that its answer has no body, whatever came.
+    pub(super) bodyless: bool,
+}
+
 /// What a finished operation brought.
 pub(super) enum Ended {
     Value(WireOut),
@@ -71,9 +93,8 @@ impl Done {
                 Ended::Value(value) | Ended::Heavy { value, .. } => value.footprint(),
                 Ended::Chunk(chunk) => chunk.len(),
                 Ended::Response(response) | Ended::Answer(response, _) => {
-                    let headers: usize = response.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
                     let body = if let Body::Bytes(bytes) = &response.body { bytes.len() } else { 0 };
-                    headers + body
+                    response.headers_bytes() + body
                 }
                 Ended::Rpc(message) => message.bytes.len(),
                 Ended::Socket(_) => 0,
@@ -99,7 +120,10 @@ pub(super) fn socket_event(message: Option<SocketMessage>) -> [WireOut; 4] {
 /// Classes of errors that every isolate has.
 const ERROR_NAMES: [&str; 7] = ["TypeError", "RangeError", "SyntaxError", "ReferenceError", "URIError", "EvalError", "Error"];
 
-/// The same for what an actor ended with: its guest's stub says that it was reset.
+/// Before the name of what an actor ended with: its guest's stub says that it was reset.
+pub(super) const RESET: &str = "reset:";
+
+/// The same, so marked.
 const RESET_NAMES: [&str; 7] = [
     "reset:TypeError",
     "reset:RangeError",
@@ -167,7 +191,7 @@ impl Task {
             true => failed(HostError::new("RangeError", "too many operations in flight")),
             false => self.operation(op, args),
         };
-        self.started.insert(id, self.current);
+        self.started.insert(id, Started::by(self.current));
         self.in_flight.push(Box::pin(async move {
             let result = operation.await;
             drop(charge);
@@ -268,10 +292,11 @@ impl Task {
     pub(super) fn answered(
         &mut self,
         id: u32,
-        payer: Option<u32>,
+        started: &Started,
         response: Response,
         mut redirects: Box<Redirects>,
     ) -> Option<Result<Ended, HostError>> {
+        let payer = started.payer;
         let request = match redirects.next(response) {
             Ok(Step::Arrived(response)) => return Some(Ok(Ended::Response(response))),
             Ok(Step::Onward(request)) => request,
@@ -295,7 +320,7 @@ impl Task {
         if redirects.charge.is_none() {
             return Some(Err(HostError::new("RangeError", "the worker's memory limit was exceeded")));
         }
-        self.started.insert(id, payer);
+        self.started.insert(id, Started { payer, answers: started.answers });
         self.in_flight.push(Box::pin(async move {
             let result = sent(request, redirects).await;
             Done::Started { id, result }

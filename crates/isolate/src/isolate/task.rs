@@ -15,11 +15,12 @@ use tokio::time::{Instant, Sleep};
 use super::actor::{Acting, Control};
 use super::call::{Call, Finished};
 use super::gate::Source;
-use super::operation::{self, Done, Ended};
+use super::operation::{self, Answers, Done, Ended, Started};
 use super::{Command, Entry, Event, Exports, Input, Isolate, Shared};
 use crate::body::Body;
 use crate::chain::Chain;
 use crate::held::Held;
+use crate::host::HostError;
 use crate::image::Image;
 use crate::instance::{self, Effect, Instance, State, Stop, Stopped, Used};
 use crate::ops::{number, text};
@@ -52,8 +53,8 @@ pub(super) struct Task {
     /// keeps it alive.
     sockets_served: HashSet<u32>,
     own: Option<Isolate>,
-    /// Guest's id → the call that started it.
-    pub(super) started: HashMap<u32, Option<u32>>,
+    /// By the guest's ids.
+    pub(super) started: HashMap<u32, Started>,
     /// When the guest wants to be woken, in ms since the epoch.
     pub(super) timer_ms: f64,
     /// Operations and host calls counted after the last turn.
@@ -630,6 +631,13 @@ impl Task {
                     self.finish(number(&args, 0));
                 }
             }
+            "respond.with" => {
+                let answers = Answers { call: number(&args, 0), bodyless: args.get(2).and_then(Wire::as_bool) == Some(true) };
+                match self.started.get_mut(&number(&args, 1)) {
+                    Some(started) => started.answers = Some(answers),
+                    None => self.finish(answers.call),
+                }
+            }
             "result" => {
                 let (targets, bytes) = (self.targets(args.get(2)), self.bytes_out(args.get(1)));
                 if let Some(call) = self.calls.get_mut(&number(&args, 0)) {
@@ -687,23 +695,45 @@ impl Task {
         let id = number(args, 0);
         let body = self.body_out(args.get(4));
         let socket = args.get(5).and_then(Wire::as_u32).and_then(|n| self.take_socket(n));
+        let (status, status_text, headers) = (number(args, 1) as u16, text(args, 2), pairs(args.get(3)));
+        self.answer(id, Response { status, status_text, headers, body, socket, ..Response::default() });
+    }
+
+    /// Answers a call within its limits.
+    fn answer(&mut self, id: u32, response: Response) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if headers_exceeded(args.get(3)) {
+        if response.headers_bytes() > HEADERS_BYTES_MAX {
             return call.fail(Exception { name: "RangeError".into(), message: HEADERS_EXCEEDED.into(), stack: String::new() });
         }
-        if let Body::Bytes(b) = &body
+        if let Body::Bytes(b) = &response.body
             && !call.output(b.len())
         {
             return call.fail(output_exceeded());
         }
-        call.respond(Response {
-            status: number(args, 1) as u16,
-            status_text: text(args, 2),
-            headers: pairs(args.get(3)),
-            body,
-            socket,
-            ..Response::default()
-        });
+        call.respond(response);
+    }
+
+    /// Answers a call with what an operation has brought, as the guest would have that returned it: its body is what it was, where it came from and how
+    /// is left out.
+    fn pass_on(&mut self, Answers { call: id, bodyless }: Answers, brought: Result<Ended, HostError>) {
+        match brought {
+            Ok(Ended::Response(response) | Ended::Answer(response, _)) => {
+                let Response { status, status_text, headers, body, socket, .. } = *response;
+                if let (Body::Bytes(bytes), Some(call)) = (&body, self.calls.get_mut(&id)) {
+                    call.meter.bytes_in += bytes.len() as u64;
+                }
+                let body = if bodyless || matches!(status, 101 | 204 | 205 | 304) { Body::None } else { body };
+                self.answer(id, Response { status, status_text, headers, body, socket, ..Response::default() });
+            }
+            Ok(_) => {}
+            Err(HostError { name, message }) => {
+                let name = name.strip_prefix(operation::RESET).unwrap_or(name);
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.fail(Exception { name: name.to_owned(), message, stack: String::new() });
+                }
+            }
+        }
+        self.finish(id);
     }
 
     /// The call that something belongs to: the one that the guest names if there is such a call, else the one that pays for the turn.
@@ -821,14 +851,19 @@ impl Task {
                     acting.input.is_over(Source::Operation(id));
                 }
                 // Abandoned meanwhile: nobody waits for it.
-                let Some(payer) = self.started.remove(&id) else { return Ok(()) };
+                let Some(started) = self.started.remove(&id) else { return Ok(()) };
+                let payer = started.payer;
                 let result = match result {
-                    Ok(Ended::Answer(response, redirects)) => match self.answered(id, payer, *response, redirects) {
+                    Ok(Ended::Answer(response, redirects)) => match self.answered(id, &started, *response, redirects) {
                         Some(result) => result,
                         None => return Ok(()),
                     },
                     other => other,
                 };
+                if let Some(answers) = started.answers {
+                    self.pass_on(answers, result);
+                    return Ok(());
+                }
                 let event = match result {
                     Ok(Ended::Thrown { name, message }) => {
                         instance::event("complete", vec![id.into(), false.into(), Wire::error(name, message)])

@@ -92,14 +92,16 @@ pub(super) fn namespace(state: &mut State, op: &str, args: &[Wire<'_>]) -> Optio
         "namespace.id" => name(args, 1).map_or_else(bad_name, |name| namespace.id_of(&name).into()),
         "namespace.owns" => name(args, 1).is_some_and(|id| namespace.owns(&id)).into(),
         "namespace.get" => {
-            let (Some(id), of) = (name(args, 1), args.get(2).filter(|name| name.is_some())) else { return Some(bad_name()) };
-            let of_name = name(args, 2);
-            if of.is_some() && of_name.is_none() {
+            let given = |at: usize| args.get(at).is_some_and(Wire::is_some);
+            let (id, of_name) = (name(args, 1), name(args, 2));
+            if given(1) != id.is_some() || given(2) != of_name.is_some() {
                 return Some(bad_name());
             }
-            match namespace.owns(&id) {
-                true => channel(state, namespace.target(&id, of_name.as_deref())),
-                false => Wire::error("TypeError", "the id is not one of this namespace"),
+            match (id, of_name) {
+                (Some(id), _) if !namespace.owns(&id) => Wire::error("TypeError", "the id is not one of this namespace"),
+                (Some(id), of_name) => channel(state, namespace.target(&id, of_name.as_deref())),
+                (None, Some(name)) => channel(state, namespace.target(&namespace.id_of(&name), Some(&name))),
+                (None, None) => bad_name(),
             }
         }
         _ => return None,

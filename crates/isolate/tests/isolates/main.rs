@@ -7,6 +7,7 @@ mod actors;
 mod hostile;
 mod limits;
 mod meter;
+mod passing_on;
 mod snapshots;
 mod tails;
 mod wasm;

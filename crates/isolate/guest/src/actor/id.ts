@@ -5,6 +5,9 @@ import { defineInterface } from "../webidl";
 import { wrongArgument } from "./arguments";
 
 const RAW = Symbol();
+const defineProperty = Object.defineProperty;
+/** The one description of all properties here: an id is made for most calls of an actor. */
+const shown: PropertyDescriptor = Object.assign(Object.create(null) as object, { value: undefined, writable: false, enumerable: true, configurable: true });
 /** The 64 hexadecimal digits of an id; undefined for everything else. */
 export let digitsOf: (value: unknown) => string | undefined;
 
@@ -19,12 +22,14 @@ export class DurableObjectId {
   constructor(raw: unknown, id: string, name: string | undefined) {
     if (raw !== RAW) throw new TypeError("Illegal constructor");
     this.#digits = id;
-    Object.defineProperty(this, "jurisdiction", { value: undefined, writable: false, enumerable: true, configurable: true });
+    shown.value = undefined;
+    defineProperty(this, "jurisdiction", shown);
     DurableObjectId.#rename(this, name);
   }
 
   static #rename(id: DurableObjectId, name: string | undefined): void {
-    Object.defineProperty(id, "name", { value: name, writable: false, enumerable: true, configurable: true });
+    shown.value = name;
+    defineProperty(id, "name", shown);
   }
 
   toString(): string { return this.#digits; }

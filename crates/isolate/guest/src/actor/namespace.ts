@@ -10,6 +10,8 @@ import { actorId, digitsOf, type DurableObjectId } from "./id";
 
 const NAMESPACE = "DurableObjectNamespace";
 const RAW = Symbol();
+/** Characters of a name that is certainly not too long for the host. */
+const SHORT = 256;
 const jurisdictions = ["eu", "fedramp", "fedramp-high", "us"];
 
 interface GetOptions {
@@ -54,7 +56,7 @@ export class DurableObjectNamespace extends Onto {
 
   idFromName(_name: string): DurableObjectId {
     numberOf(this);
-    return this.#named(text(arguments, 1, "idFromName", NAMESPACE));
+    return this.#named(text(arguments, 1, "idFromName", NAMESPACE).toWellFormed());
   }
 
   idFromString(_id: string): DurableObjectId {
@@ -67,13 +69,15 @@ export class DurableObjectNamespace extends Onto {
   get(id: DurableObjectId, given: unknown = undefined): object {
     const digits = digitsOf((numberOf(this), id));
     if (digits === undefined) throw wrongArgument("get", NAMESPACE, 1, "DurableObjectId");
-    return this.#stub("get", id, digits, given);
+    return this.#stub("get", () => id, digits, id.name, given);
   }
 
   getByName(_name: string, given: unknown = undefined): object {
     numberOf(this);
-    const id = this.#named(text(arguments, 1, "getByName", NAMESPACE));
-    return this.#stub("getByName", id, digitsOf(id)!, given);
+    const name = text(arguments, 1, "getByName", NAMESPACE).toWellFormed();
+    // The host can go by the name alone, and few ask for the id; but one that may be too long is told at once.
+    const id = name.length > SHORT ? this.#named(name) : undefined;
+    return this.#stub("getByName", () => id ?? this.#named(name), null, name, given);
   }
 
   jurisdiction(name: unknown = undefined): DurableObjectNamespace {
@@ -81,15 +85,13 @@ export class DurableObjectNamespace extends Onto {
     return this;
   }
 
-  #named(given: string): DurableObjectId {
-    const name = given.toWellFormed();
+  #named(name: string): DurableObjectId {
     return actorId(host.call("namespace.id", this.#number, name) as string, name);
   }
 
-  #stub(method: string, id: DurableObjectId, digits: string, given: unknown): object {
+  #stub(method: string, id: () => DurableObjectId, digits: string | null, name: string | undefined, given: unknown): object {
     const { routingMode } = options<GetOptions>(given, 2, method, NAMESPACE, "GetDurableObjectOptions");
     if (routingMode !== undefined && routingMode !== "primary-only") throw new RangeError(`unknown routingMode: ${routingMode as string}`);
-    const { name } = id;
     return actorStub(id, name, () => host.call("namespace.get", this.#number, digits, name ?? null) as number);
   }
 

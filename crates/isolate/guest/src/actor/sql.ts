@@ -15,11 +15,15 @@ type Piece = [rows: SqlValue[][], more: boolean, rowsRead: number, rowsWritten: 
 
 const RAW = Symbol();
 const defineProperty = Object.defineProperty;
+// Places of an answer.
+const CURSOR = 0, NAMES = 1, ROWS = 2, READ = 3, WRITTEN = 4;
 
 /** The host's cursor for the rest of some rows (0: there are no more), and in which life of the isolate it was opened. */
 interface Rest {
   cursor: number;
   readonly life: number;
+  /** Rows that were read for those before the piece at hand. */
+  readBefore: number;
 }
 
 const dropped = new FinalizationRegistry<Rest>(drop);
@@ -54,22 +58,21 @@ function shown(value: SqlValue): Shown {
 let nextRow: (cursor: Cursor) => SqlValue[] | undefined;
 let rowOf: (cursor: Cursor, values: SqlValue[]) => Row;
 
-export class Cursor {
-  readonly #names: string[];
-  #rows: SqlValue[][];
-  #at = 0;
-  readonly #rest: Rest;
-  /** Rows that were read for those before the piece at hand, and with them for all of it. */
-  #readBefore = 0;
-  #read: number;
-  #written: number;
+/** What the host says of a statement: its cursor for the rest of the rows (0: these are all), names of columns, rows, and how many were read and written. */
+type Answer = [cursor: number, names: string[], rows: SqlValue[][], read: number, written: number];
 
-  constructor(raw: unknown, answer: [number, string[], SqlValue[][], number, number]) {
+export class Cursor {
+  readonly #answer: Answer;
+  #at = 0;
+  /** Where there is more than the first piece. */
+  readonly #rest: Rest | undefined;
+
+  constructor(raw: unknown, answer: Answer) {
     if (raw !== RAW) throw new TypeError("Illegal constructor");
-    let cursor: number;
-    [cursor, this.#names, this.#rows, this.#read, this.#written] = answer;
-    this.#rest = { cursor, life: state.wakes };
-    if (cursor !== 0) dropped.register(this, this.#rest, this.#rest);
+    this.#answer = answer;
+    const cursor = answer[CURSOR];
+    this.#rest = cursor === 0 ? undefined : { cursor, life: state.wakes, readBefore: 0 };
+    if (this.#rest !== undefined) dropped.register(this, this.#rest, this.#rest);
   }
 
   next(): { done: boolean; value: Row | undefined } {
@@ -87,7 +90,7 @@ export class Cursor {
     const values = this.#next();
     if (values === undefined) throw new Error("Expected exactly one result from SQL query, but got no results.");
     if (this.#next() !== undefined) {
-      this.#rows = [];
+      this.#answer[ROWS] = [];
       this.#end();
       throw new Error("Expected exactly one result from SQL query, but got multiple results.");
     }
@@ -96,50 +99,55 @@ export class Cursor {
 
   raw(): IterableIterator<Shown[]> { return new RawIterator(this) as unknown as IterableIterator<Shown[]>; }
 
-  get columnNames(): string[] { return this.#names; }
+  get columnNames(): string[] { return this.#answer[NAMES]; }
   /**
    * Rows read so far: the host reads a piece ahead, of which only those count that were read for the rows given, and for the next one, which is
    * looked for to know whether there is one. Within a piece they are taken to be spread evenly, which is exact for what has no filter.
    */
   get rowsRead(): number {
-    const all = this.#rows.length;
-    if (this.#at + 1 >= all) return this.#read;
-    return this.#readBefore + Math.ceil((this.#read - this.#readBefore) * (this.#at + 1) / all);
+    const all = this.#answer[ROWS].length, read = this.#answer[READ], before = this.#rest?.readBefore ?? 0;
+    if (this.#at + 1 >= all) return read;
+    return before + Math.ceil((read - before) * (this.#at + 1) / all);
   }
 
-  get rowsWritten(): number { return this.#written; }
+  get rowsWritten(): number { return this.#answer[WRITTEN]; }
 
   [Symbol.iterator](): IterableIterator<Row> { return new RowIterator(this) as unknown as IterableIterator<Row>; }
 
   #next(): SqlValue[] | undefined {
-    if (this.#at === this.#rows.length && this.#rest.cursor !== 0) this.#fetch();
-    const values = this.#rows[this.#at];
+    let rows = this.#answer[ROWS];
+    const rest = this.#rest;
+    if (rest !== undefined && this.#at === rows.length && rest.cursor !== 0) rows = this.#fetch(rest);
+    const values = rows[this.#at];
     if (values === undefined) return undefined;
-    this.#rows[this.#at++] = []; // what was given is the reader's alone
+    rows[this.#at++] = []; // what was given is the reader's alone
     return values;
   }
 
-  #fetch(): void {
-    if (this.#rest.life !== state.wakes) throw hibernationError("The rest of what this SQL cursor reads");
-    const [rows, more, read, written] = host.call("actor.sql.next", this.#rest.cursor) as Piece;
-    this.#rows = rows;
+  #fetch(rest: Rest): SqlValue[][] {
+    if (rest.life !== state.wakes) throw hibernationError("The rest of what this SQL cursor reads");
+    const [rows, more, read, written] = host.call("actor.sql.next", rest.cursor) as Piece;
+    const answer = this.#answer;
+    rest.readBefore = answer[READ];
+    answer[ROWS] = rows;
+    answer[READ] = read;
+    answer[WRITTEN] = written;
     this.#at = 0;
-    this.#readBefore = this.#read;
-    this.#read = read;
-    this.#written = written;
     if (!more) {
-      this.#rest.cursor = 0; // the host has let go of it by itself
-      dropped.unregister(this.#rest);
+      rest.cursor = 0; // the host has let go of it by itself
+      dropped.unregister(rest);
     }
+    return rows;
   }
 
   #end(): void {
+    if (this.#rest === undefined) return;
     dropped.unregister(this.#rest);
     drop(this.#rest);
   }
 
   #row(values: SqlValue[]): Row {
-    const names = this.#names;
+    const names = this.#answer[NAMES];
     const row: Row = {};
     for (let i = 0; i < names.length; i++) {
       const name = names[i]!;
@@ -192,7 +200,7 @@ export class SqlStorage {
   exec(query: string, ...bindings: unknown[]): Cursor {
     own(this);
     if (arguments.length === 0) throw wrongArgument("exec", "SqlStorage", 1, "String");
-    return new Cursor(RAW, host.call("actor.sql", `${query}`, bindings.map(binding)) as [number, string[], SqlValue[][], number, number]);
+    return new Cursor(RAW, host.call("actor.sql", `${query}`, bindings.length === 0 ? bindings as [] : bindings.map(binding)) as Answer);
   }
 
   get databaseSize(): number { return own(this), host.call("actor.sql.size") as number; }
