@@ -47,7 +47,7 @@ use crate::{
 pub use clock::{Clock, SystemClock};
 pub use config::{AlarmConfig, Config, DatabaseConfig};
 pub use facet::facet_id;
-pub use metrics::Metrics;
+pub use metrics::{Due, Metrics};
 pub use past::{As, Export, ForkOptions};
 pub use show::{Doctor, Shown, Standing};
 
@@ -204,7 +204,7 @@ pub(crate) struct Node {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("config", &self.config).field("awake", &self.counters.read().awake).finish_non_exhaustive()
+        f.debug_struct("Node").field("config", &self.config).field("awake", &self.counters.awake).finish_non_exhaustive()
     }
 }
 
@@ -276,7 +276,10 @@ impl Actors {
     /// What they did so far.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        self.0.counters.read()
+        let now_ms = self.0.clock.now_ms();
+        let (waiting, since, firing) = self.0.schedule.lock().due(now_ms);
+        let late_ms = since.map_or(0, |since| now_ms.saturating_sub(since));
+        self.0.counters.read(Due { waiting: waiting as u64, firing: firing as u64, late_ms })
     }
 
     /// Puts everyone to sleep and writes the directory. Actors that do not come to rest within `wait_ms` are ended.

@@ -18,8 +18,8 @@ mod record;
 pub mod storage;
 
 pub use actor::{
-    Active, ActorError, Actors, AlarmConfig, As, Clock, Config, DatabaseConfig, Doctor, Export, ForkOptions, Metrics, OpenError, Place,
-    Shown, Standing, SystemClock, facet_id,
+    Active, ActorError, Actors, AlarmConfig, As, Clock, Config, DatabaseConfig, Doctor, Due, Export, ForkOptions, Metrics, OpenError,
+    Place, Shown, Standing, SystemClock, facet_id,
 };
 pub use directory::{Directory, DirectoryError, Entry, Filter, Told, What};
 pub use guest::{Alarm, BoxFuture, Guest, GuestError, Guests, Heap, NotStarted, Start, Thrown};

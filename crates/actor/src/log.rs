@@ -12,6 +12,7 @@ mod index;
 mod local;
 mod memory;
 mod order;
+mod pace;
 mod probe;
 mod queue;
 mod recovery;
@@ -28,6 +29,7 @@ use tokio::sync::oneshot;
 
 pub use local::{Damage, LocalLog, Settings};
 pub use memory::MemoryLog;
+pub use pace::{Commits, SYNC_BOUNDS_US};
 pub use probe::{Probe, Trust};
 
 use crate::record::{Epoch, Receipt, Record, Seq, Tier};

@@ -14,6 +14,7 @@ mod expire;
 mod fold;
 mod fork;
 mod inspect;
+mod keep;
 mod layer;
 mod library;
 mod live;
@@ -35,6 +36,7 @@ use crate::{log::LogError, record::Seq};
 pub use commit::{Change, CommitMeta, Delta, Fork, decode_commit, decode_fork};
 pub use expire::Expired;
 pub use inspect::Finding;
+pub use keep::{KEPT_MAX, KEPT_NAME_BYTES_MAX, Kept};
 pub use library::Library;
 pub use live::Pages;
 pub use view::View;
@@ -111,6 +113,9 @@ pub enum PagesError {
     /// A child was to get an id that is in use.
     #[error("actor {0} exists")]
     Exists(ActorId),
+    /// As many places of that actor are kept as may be, or the name is none that a kept place may have.
+    #[error("{0}")]
+    NotKept(&'static str),
     /// There is no such actor, or it was deleted.
     #[error("there is no actor {0}")]
     Gone(ActorId),

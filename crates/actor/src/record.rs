@@ -100,3 +100,20 @@ pub struct Receipt {
     /// How safe.
     pub tier: Tier,
 }
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::LocalFsync => "local-fsync",
+        })
+    }
+}
+
+/// In one line, as a header has it.
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { actor, epoch, seq, tier } = self;
+        write!(f, "actor={actor}; epoch={}; seq={}; tier={tier}", epoch.0, seq.0)
+    }
+}

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use skep_actor::{
     Epoch, Record, RecordKind, Seq,
     log::{DurableLog, MemoryLog},
-    pages::{CommitMeta, Fork, Library, PAGE, Pages, PagesError, View},
+    pages::{CommitMeta, Fork, KEPT_MAX, Kept, Library, PAGE, Pages, PagesError, View},
 };
 use skep_id::ActorId;
 
@@ -186,6 +186,64 @@ fn a_base_that_is_missing_is_told() {
     let error = damaged.library().pages(actor(1)).unwrap_err().to_string();
     assert!(error.contains(&base.display().to_string()) && error.contains("missing"), "{error}");
     assert!(damaged.everything(actor(2)).iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_kept_place_outlives_retention_and_a_restart_until_it_is_let_go() {
+    for history in [true, false] {
+        let (dir, log) = (tempfile::tempdir().unwrap(), MemoryLog::new());
+        let open = || {
+            let library = Library::open(dir.path(), Arc::new(log.clone())).unwrap();
+            library.keep_history(history);
+            library
+        };
+        let kept = |name: &str, at: Seq| Kept { name: name.to_owned(), at, time_ms: 7 };
+        let mut library = open();
+        let mut pages = create(&library, &log, actor(1));
+        let then = commit(&log, &mut pages, &[(1, noise(1)), (2, noise(2))]);
+        library.keep(actor(1), kept("before", then)).unwrap();
+        for round in 10..13 {
+            commit(&log, &mut pages, &[(1, noise(round))]);
+            fold(&library, actor(1));
+            library.expire(u64::MAX).unwrap();
+        }
+        let is_as_it_was = |library: &Arc<Library>| read(&library.view(actor(1), then).unwrap(), 1).unwrap() == noise(1);
+        assert!(is_as_it_was(&library));
+        drop((pages, library));
+        library = open();
+        library.expire(u64::MAX).unwrap();
+        assert!(is_as_it_was(&library) && library.kept(actor(1)).unwrap() == [kept("before", then)]);
+        // Another of that name takes its place.
+        let now = log.head(actor(1)).seq;
+        library.keep(actor(1), kept("before", now)).unwrap();
+        assert_eq!(library.kept(actor(1)).unwrap(), [kept("before", now)]);
+        library.expire(u64::MAX).unwrap();
+        assert!(matches!(library.view(actor(1), then), Err(PagesError::Expired { .. })));
+        assert!(library.let_go(actor(1), "before").unwrap() && !library.let_go(actor(1), "before").unwrap());
+        library.expire(u64::MAX).unwrap();
+        drop(library);
+        assert_eq!(open().kept(actor(1)).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_place_that_is_not_there_and_one_too_many_are_not_kept() {
+    let (dir, log) = (tempfile::tempdir().unwrap(), MemoryLog::new());
+    let library = Library::open(dir.path(), Arc::new(log.clone())).unwrap();
+    let mut pages = create(&library, &log, actor(1));
+    let at = commit(&log, &mut pages, &[(1, noise(1))]);
+    let keep = |of: u8, name: &str, at: Seq| library.keep(actor(of), Kept { name: name.to_owned(), at, time_ms: 0 });
+    assert!(matches!(keep(2, "a", at), Err(PagesError::Gone(_))));
+    assert!(matches!(keep(1, "a", at.next()), Err(PagesError::NotYet { .. })));
+    assert!(matches!(keep(1, "", at), Err(PagesError::NotKept(_))));
+    assert!(matches!(keep(1, &"a".repeat(65), at), Err(PagesError::NotKept(_))));
+    for n in 0..KEPT_MAX {
+        keep(1, &format!("../{n}"), at).unwrap();
+    }
+    assert!(matches!(keep(1, "one more", at), Err(PagesError::NotKept(_))));
+    keep(1, "../0", at).unwrap();
+    library.let_go(actor(1), "../1").unwrap();
+    keep(1, &"ß".repeat(32), at).unwrap();
 }
 
 #[test]

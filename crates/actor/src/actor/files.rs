@@ -23,7 +23,7 @@ use crate::{
     database::{Access, Database, DatabaseLimits, PageError, PageFile, Rows, Value, Vfs},
     guest::Alarm,
     log::{DurableLog, Head},
-    pages::{CommitMeta, Finding, Fork, Library, PAGE, Pages, PagesError, View, decode_commit},
+    pages::{CommitMeta, Finding, Fork, Kept, Library, PAGE, Pages, PagesError, View, decode_commit},
     storage::{History, PageStore, Pending, Setup, StorageError, decode_checkpoint},
 };
 
@@ -318,6 +318,18 @@ impl Files {
 
     pub(crate) fn view(&self, id: ActorId, at: Seq) -> Result<View, ActorError> {
         Ok(self.library.view(id, at)?)
+    }
+
+    pub(crate) fn keep(&self, id: ActorId, kept: Kept) -> Result<(), ActorError> {
+        Ok(self.library.keep(id, kept)?)
+    }
+
+    pub(crate) fn let_go(&self, id: ActorId, name: &str) -> Result<bool, ActorError> {
+        Ok(self.library.let_go(id, name)?)
+    }
+
+    pub(crate) fn kept(&self, id: ActorId) -> Result<Vec<Kept>, ActorError> {
+        Ok(self.library.kept(id)?)
     }
 
     pub(crate) fn place_at(&self, id: ActorId, time_ms: u64) -> Result<Seq, ActorError> {

@@ -4,12 +4,25 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
+/// Actors with an alarm, or a timer of their heap, that is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// That are not yet being woken for it, at most as many as are kept in memory.
+    pub waiting: u64,
+    /// That are being woken, or whose handlers run.
+    pub firing: u64,
+    /// For how long the first of those that wait has been due, in milliseconds.
+    pub late_ms: u64,
+}
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// Counted since the start; `awake` is as of now.
+        /// Counted since the start; `awake` and `due` are as of now.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Metrics {
             $($(#[$doc])* pub $name: u64,)*
+            /// Alarms that are due.
+            pub due: Due,
         }
 
         /// The counters behind [`Metrics`].
@@ -19,8 +32,8 @@ macro_rules! metrics {
         }
 
         impl Counters {
-            pub(crate) fn read(&self) -> Metrics {
-                Metrics { $($name: self.$name.load(Relaxed),)* }
+            pub(crate) fn read(&self, due: Due) -> Metrics {
+                Metrics { $($name: self.$name.load(Relaxed),)* due }
             }
         }
     };

@@ -11,7 +11,7 @@ use crate::{
     Entry, Receipt, Seq, Storage,
     database::{Rows, Value},
     directory::{Change, What},
-    pages::{PAGE, View},
+    pages::{Kept, PAGE, View},
 };
 
 /// A moment of an actor's past.
@@ -140,6 +140,33 @@ impl Actors {
         Ok(receipt)
     }
 
+    /// Keeps a durable place of an actor's past, by a name, however long ago it gets.
+    ///
+    /// # Errors
+    /// When it is not there, or not to be kept.
+    pub async fn keep(&self, id: ActorId, kept: Kept) -> Result<(), ActorError> {
+        let files = self.0.files.clone();
+        self.0.blocking(move || files.keep(id, kept)).await?
+    }
+
+    /// Leaves a kept place to retention again. Whether there was one of that name.
+    ///
+    /// # Errors
+    /// When its file cannot be removed.
+    pub async fn let_go(&self, id: ActorId, name: &str) -> Result<bool, ActorError> {
+        let (files, name) = (self.0.files.clone(), name.to_owned());
+        self.0.blocking(move || files.let_go(id, &name)).await?
+    }
+
+    /// The places of an actor that are kept, by name.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub async fn kept(&self, id: ActorId) -> Result<Vec<Kept>, ActorError> {
+        let files = self.0.files.clone();
+        self.0.blocking(move || files.kept(id)).await?
+    }
+
     /// Answers a query on an actor's database without waking or stopping it, as of a moment; it cannot write.
     ///
     /// # Errors
@@ -163,11 +190,12 @@ impl Actors {
         Ok(Export { node: node.clone(), view: Arc::new(view), next: 1 })
     }
 
-    /// Deletes an actor, its facets first, with all they had: database, heap, alarms, history. A message to it begins a new one.
+    /// Deletes an actor, its facets first, with all they had: database, heap, alarms, history. A message to it begins a new one. The receipt is that of
+    /// its last record, which says that it is gone.
     ///
     /// # Errors
     /// When its files do not become free in time or cannot be removed.
-    pub async fn delete(&self, id: ActorId) -> Result<(), ActorError> {
+    pub async fn delete(&self, id: ActorId) -> Result<Receipt, ActorError> {
         let node = &self.0;
         let place = node.known(id).await?;
         let mut family = node.family(id).await?;
@@ -243,18 +271,18 @@ impl Node {
         Ok(receipt)
     }
 
-    async fn delete_one(self: &Arc<Self>, id: ActorId, place: &Place) -> Result<(), ActorError> {
+    async fn delete_one(self: &Arc<Self>, id: ActorId, place: &Place) -> Result<Receipt, ActorError> {
         let borrowed = self.borrow(id, place, "it is deleted").await?;
         let (files, of) = (self.files.clone(), place.clone());
         let ticket = self.blocking(move || files.delete(id, &of)).await??;
-        ticket.await.map_err(ActorError::Log)?;
+        let receipt = ticket.await.map_err(ActorError::Log)?;
         let files = self.files.clone();
         self.blocking(move || files.remove(id)).await??;
         self.schedule.lock().remove(id);
         self.attempts.lock().retain(|(of, _), _| *of != id);
         self.note(id, Change { gone: true, ..Change::default() });
         drop(borrowed);
-        Ok(())
+        Ok(receipt)
     }
 
     /// Works on the storage of an awake actor where waiting for a statement of its guest holds up nobody.

@@ -100,6 +100,13 @@ impl Schedule {
         self.place(actor, None);
     }
 
+    /// Actors whose wake-up is due and has not been begun, as far as the window reaches, and since when the first of them has been due; and how many
+    /// are being fired.
+    pub(crate) fn due(&self, now_ms: u64) -> (usize, Option<u64>, usize) {
+        let due = self.order.iter().take_while(|(ms, _)| *ms <= now_ms).count();
+        (due, self.next_ms().filter(|ms| *ms <= now_ms), self.firing.len())
+    }
+
     /// When the next is due.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         self.order.first().map(|(ms, _)| *ms)
@@ -171,7 +178,9 @@ mod tests {
     fn an_alarm_set_while_its_actor_is_fired_is_kept() {
         let mut schedule = Schedule::default();
         schedule.extend(vec![(5, id(1))], 1_000, true);
+        assert_eq!((schedule.due(4), schedule.due(10)), ((0, None, 0), (1, Some(5), 0)));
         assert_eq!(schedule.take_due(10), Some(id(1)));
+        assert_eq!(schedule.due(10), (0, None, 1));
         schedule.set(id(1), Some(50));
         assert_eq!(schedule.take_due(100), None, "never twice at once");
         schedule.done(id(1), Some(90));

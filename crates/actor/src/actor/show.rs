@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use skep_id::ActorId;
 
 use super::{ActorError, Actors, machine::State};
-use crate::{Entry, Epoch, Filter, Seq, Tier, Told, pages::Finding};
+use crate::{
+    Entry, Epoch, Filter, Receipt, Seq, Tier, Told,
+    pages::{Finding, Kept},
+};
 
 /// Whether an actor is awake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,8 @@ pub struct Shown {
     pub tier: Tier,
     /// Its alarms as of the last durable record, the earliest first, at most 1,000: names and times in ms since the epoch of Unix.
     pub alarms: Vec<(String, u64)>,
+    /// Places of its past that are kept.
+    pub kept: Vec<Kept>,
     /// Its facets.
     pub facets: Vec<Entry>,
     /// What happened to it, the latest first.
@@ -89,11 +94,19 @@ impl Actors {
                 first: head.first,
                 tier: node.log.tier(),
                 alarms: node.files.alarms(id, head.seq)?.into_iter().map(|alarm| (alarm.name, alarm.due_ms)).collect(),
+                kept: node.files.kept(id)?,
                 facets: node.directory.family(id, 1_000)?,
                 told: node.directory.told(id)?,
             })
         };
         self.0.blocking(read).await?
+    }
+
+    /// Where the last durable record of an actor is: whatever it has answered, everything that it wrote before is up to there.
+    #[must_use]
+    pub fn receipt(&self, id: ActorId) -> Receipt {
+        let head = self.0.log.head(id);
+        Receipt { actor: id, epoch: head.epoch, seq: head.seq, tier: self.0.log.tier() }
     }
 
     /// Looks at the files of one actor, or of all, and repairs what the log can repair if asked to. Nothing is woken.

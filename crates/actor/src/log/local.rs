@@ -25,6 +25,7 @@ use super::{
     format::{HEADER, Header, PRELUDE, Prelude, What, extent},
     index::{Entry, Hurt, Index, State},
     order::Tip,
+    pace::{Commits, Pace},
     probe::{Lock, Probe, Trust},
     queue::{Answer, Batch, Pending, Queue},
     recovery::{Recovered, Segment, recover},
@@ -118,6 +119,7 @@ pub(crate) struct Shared {
     pub(crate) queued: AtomicUsize,
     pub(crate) segments: Mutex<BTreeMap<u32, Segment>>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) pace: Pace,
     lives: AtomicU32,
 }
 
@@ -172,6 +174,7 @@ impl LocalLog {
             queued: AtomicUsize::new(0),
             segments: Mutex::new(segments),
             upkeep: Upkeep::default(),
+            pace: Pace::default(),
             lives: AtomicU32::new(1),
         });
         let writer = Writer::new(shared.clone(), newest, leaves, uncovered)?;
@@ -188,6 +191,12 @@ impl LocalLog {
     #[must_use]
     pub fn probe(&self) -> Option<Probe> {
         self.probe
+    }
+
+    /// Its group commits since it was opened.
+    #[must_use]
+    pub fn commits(&self) -> Commits {
+        self.shared.pace.read()
     }
 
     /// Bytes of the segment files: used, and reserved.

@@ -2,7 +2,7 @@
 //!
 //! It owns the end of the log. It is not: who decides what may be written; that was checked when it was queued.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
 use super::{
     AppendError, LogError,
@@ -29,6 +29,11 @@ enum Trouble {
     Full(io::Error),
     /// Nobody knows what of it was written.
     Failed(io::Error),
+}
+
+/// How many of a batch are records of actors.
+fn records_of(batch: &Batch) -> usize {
+    batch.pending.iter().filter(|pending| matches!(pending.what, What::Record(_))).count()
 }
 
 /// The end of the log.
@@ -124,7 +129,7 @@ impl Writer {
     /// Where in the segment the batch's bytes begin, now that they are durable.
     fn write(&mut self, batch: &mut Batch) -> Result<u64, Trouble> {
         let records = batch.bytes.len() - PRELUDE;
-        let names: usize = batch.pending.iter().filter(|pending| matches!(pending.what, What::Record(_))).count() * NAME;
+        let names = records_of(batch) * NAME;
         let leaf = HEADER + self.names.len() + names;
         let due =
             self.unnamed + records as u64 > LEAF_EVERY.min(self.shared.settings.segment_bytes / 4) && leaf + records < u32::MAX as usize;
@@ -166,7 +171,10 @@ impl Writer {
             batch.bytes[..PRELUDE].copy_from_slice(&prelude.encode());
         }
         let (from, bytes) = if first { (0, &batch.bytes[..]) } else { (self.end, &batch.bytes[PRELUDE..]) };
-        self.file.write_at(bytes, from).and_then(|()| self.file.sync()).map_err(Trouble::Failed)?;
+        self.file.write_at(bytes, from).map_err(Trouble::Failed)?;
+        let began = Instant::now();
+        self.file.sync().map_err(Trouble::Failed)?;
+        self.shared.pace.committed(records_of(batch) as u64, began.elapsed());
         let at = self.end;
         self.end = from + bytes.len() as u64;
         Ok(at)
@@ -187,7 +195,7 @@ impl Writer {
 
     /// Moves the heads and answers.
     fn publish(&mut self, mut batch: Batch, from: u64) {
-        let records = batch.pending.iter().filter(|pending| matches!(pending.what, What::Record(_))).count() as u64;
+        let records = records_of(&batch) as u64;
         let rotated = {
             let mut segments = self.shared.segments.lock();
             let rotated = segments.get(&self.number).is_some_and(|segment| segment.end == PRELUDE as u64);

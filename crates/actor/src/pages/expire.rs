@@ -104,10 +104,11 @@ impl Library {
         Ok((going.len(), bytes))
     }
 
-    /// The first place that a view or a child needs the history from.
+    /// The first place that a view, a child or a kept place needs the history from.
     fn needed_from(&self, shelf: &Shelf) -> Option<Seq> {
-        let child = shelf.state.read().children.values().min().copied();
-        child.into_iter().chain(shelf.pinned()).min()
+        let state = shelf.state.read();
+        let kept = state.kept.values().map(|kept| kept.at);
+        state.children.values().copied().chain(kept).chain(shelf.pinned()).min()
     }
 
     fn newest_checkpoint(&self, going: &[Arc<Chapter>]) -> Option<Record> {

@@ -123,7 +123,7 @@ impl Library {
         let needed = {
             let state = shelf.state.read();
             // A history has no gaps: where there are chapters, another one follows.
-            let wanted = self.keeps_history() || shelf.pinned().is_some() || !state.children.is_empty();
+            let wanted = self.keeps_history() || shelf.pinned().is_some() || !state.children.is_empty() || !state.kept.is_empty();
             wanted || !overwritten.is_empty() || !state.chapters.is_empty()
         };
         if needed {

@@ -21,6 +21,7 @@ use super::{
     base::{Base, Origin},
     chapter::{self, Chapter},
     commit::decode_fork,
+    keep::{self, Kept},
     library::Library,
     scan::Scan,
     view::View,
@@ -64,6 +65,8 @@ pub(super) struct State {
     pub origin: Option<(Origin, View)>,
     /// Children that still read from this actor, and as of which place.
     pub children: BTreeMap<ActorId, Seq>,
+    /// Places that are kept until somebody says otherwise, by name.
+    pub kept: BTreeMap<String, Kept>,
     /// Chapters that do not lead up to the base.
     pub strays: Vec<Arc<Chapter>>,
     /// Chapters of a past that is not kept any more, to be removed.
@@ -240,6 +243,12 @@ impl Shelf {
                 } else {
                     let path = self.history.join(&name);
                     library.disk.remove(&path).map_err(PagesError::file(&path))?;
+                }
+            } else if let Some(kept) = keep::parse(&name) {
+                // Of two of one name the later one was to take the other's place.
+                let known = state.kept.get(&kept.name).is_some_and(|known| known.at >= kept.at);
+                if !known {
+                    state.kept.insert(kept.name.clone(), kept);
                 }
             }
         }

@@ -11,6 +11,7 @@ use skep_id::ActorId;
 use super::{Pending, Storage, StorageError};
 use crate::{
     database::{PageFile, Value},
+    guest::Alarm,
     record::Seq,
 };
 
@@ -56,11 +57,37 @@ impl FromStr for Bookmark {
     }
 }
 
+/// Actor and place, as [`Storage::adopt_at_start`] writes them down.
+fn adopted(text: &str) -> Option<(ActorId, Seq)> {
+    let (from, seq) = text.split_once('@')?;
+    Some((from.parse().ok()?, Seq(seq.parse().ok()?)))
+}
+
 impl Storage {
     /// The place as of the last turn's end.
     #[must_use]
     pub fn bookmark(&self) -> Bookmark {
         Bookmark::of(self.setup.actor, self.last, self.last_ms)
+    }
+
+    /// The place that this turn's end will have: what the turn has written so far is in it, and what it writes yet if it has written before.
+    #[must_use]
+    pub fn bookmark_here(&self) -> Bookmark {
+        if self.in_turn() { Bookmark::of(self.setup.actor, self.last.next(), (self.setup.clock)()) } else { self.bookmark() }
+    }
+
+    /// The bookmark, if it is one of this actor's that can be gone back to.
+    ///
+    /// # Errors
+    /// When it is another actor's or lies in the future.
+    pub fn own_bookmark(&self, bookmark: Bookmark) -> Result<Bookmark, StorageError> {
+        if bookmark.tag != self.bookmark().tag {
+            return Err(StorageError::Refused("that bookmark is another actor's".into()));
+        }
+        if bookmark.seq > self.last {
+            return Err(StorageError::Refused("that bookmark lies in the future".into()));
+        }
+        Ok(bookmark)
     }
 
     /// The place that was in force at a time, in ms.
@@ -80,19 +107,26 @@ impl Storage {
     /// # Errors
     /// When the bookmark is another actor's, lies in the future or is not kept any more, or the database is full.
     pub fn restore_at_start(&mut self, bookmark: Bookmark) -> Result<Bookmark, StorageError> {
+        let seq = self.own_bookmark(bookmark)?.seq;
+        self.ask_restore(Value::Integer(i64::try_from(seq.0).map_err(|_| StorageError::Refused("that is not a bookmark".into()))?))
+    }
+
+    /// The same for a place in the past of any actor, which the caller has shown that it may have. Alarms are no part of it: those that this actor
+    /// has stay.
+    ///
+    /// # Errors
+    /// When the database is full. Whether the place is still there shows when the actor next starts.
+    pub fn adopt_at_start(&mut self, from: ActorId, seq: Seq) -> Result<Bookmark, StorageError> {
+        self.ask_restore(Value::Text(format!("{from}@{}", seq.0)))
+    }
+
+    fn ask_restore(&mut self, wanted: Value) -> Result<Bookmark, StorageError> {
         const MAKE: &str = "CREATE TABLE _cf_META (key TEXT PRIMARY KEY, value) WITHOUT ROWID";
-        if bookmark.tag != self.bookmark().tag {
-            return Err(StorageError::Refused("that bookmark is another actor's".into()));
-        }
-        if bookmark.seq > self.last {
-            return Err(StorageError::Refused("that bookmark lies in the future".into()));
-        }
-        let seq = i64::try_from(bookmark.seq.0).map_err(|_| StorageError::Refused("that is not a bookmark".into()))?;
         if !self.made()?.meta {
             self.database.trusted_write(MAKE, &[])?;
             self.made.meta = true;
         }
-        self.database.trusted_write("INSERT OR REPLACE INTO _cf_META VALUES ('restore', ?1)", &[Value::Integer(seq)])?;
+        self.database.trusted_write("INSERT OR REPLACE INTO _cf_META VALUES ('restore', ?1)", &[wanted])?;
         Ok(Bookmark::of(self.setup.actor, self.last.next(), (self.setup.clock)()))
     }
 
@@ -101,6 +135,11 @@ impl Storage {
     /// # Errors
     /// When pages cannot be read, or the result is no database.
     pub fn rewind(&mut self, then: &(dyn PageFile + 'static)) -> Result<Option<Pending>, StorageError> {
+        self.bring_to(then, None)
+    }
+
+    /// With `alarms`, those are what it has afterwards.
+    fn bring_to(&mut self, then: &(dyn PageFile + 'static), alarms: Option<&[Alarm]>) -> Result<Option<Pending>, StorageError> {
         self.cut_off();
         let brought = self.pages.pages.lock().bring_to(then);
         if let Err(e) = brought {
@@ -112,7 +151,7 @@ impl Storage {
         let reopened = self.database.reopen();
         self.forget();
         let ended = match reopened {
-            Ok(()) => self.forget_restore().and_then(|()| self.end_turn()),
+            Ok(()) => self.settle(alarms).and_then(|()| self.end_turn()),
             Err(e) => Err(e.into()),
         };
         if ended.is_err() {
@@ -127,9 +166,18 @@ impl Storage {
             return Ok(None);
         }
         let wanted = self.database.trusted("SELECT value FROM _cf_META WHERE key = 'restore'", &[])?;
-        let Some(Value::Integer(seq)) = wanted.first().and_then(|row| row.first()) else { return Ok(None) };
-        let seq = Seq(u64::try_from(*seq).unwrap_or(0));
-        let done = self.setup.history.view(self.setup.actor, seq).and_then(|view| self.rewind(&*view));
+        let (seq, done) = match wanted.first().and_then(|row| row.first()) {
+            Some(Value::Integer(seq)) => {
+                let seq = Seq(u64::try_from(*seq).unwrap_or(0));
+                (seq, self.setup.history.view(self.setup.actor, seq).and_then(|view| self.rewind(&*view)))
+            }
+            Some(Value::Text(whose)) => {
+                let alarms = self.alarm_rows()?;
+                let (from, seq) = adopted(whose).unwrap_or((self.setup.actor, Seq(u64::MAX)));
+                (seq, self.setup.history.view(from, seq).and_then(|view| self.bring_to(&*view, Some(&alarms))))
+            }
+            _ => return Ok(None),
+        };
         match done {
             Ok(_) => Ok(Some(Ok(seq))),
             Err(e) => {
@@ -139,6 +187,17 @@ impl Storage {
                 Ok(Some(Err(e)))
             }
         }
+    }
+
+    /// What is not to come along from then: a wish to go back, and, where others were given, alarms.
+    fn settle(&mut self, alarms: Option<&[Alarm]>) -> Result<(), StorageError> {
+        self.forget_restore()?;
+        let Some(alarms) = alarms else { return Ok(()) };
+        if self.made()?.alarms {
+            self.database.trusted_write("DELETE FROM _cf_ALARM", &[])?;
+            self.wake = None;
+        }
+        self.put_alarm_rows(alarms)
     }
 
     fn forget_restore(&mut self) -> Result<(), StorageError> {

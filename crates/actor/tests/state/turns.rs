@@ -344,6 +344,49 @@ fn bookmarks_lead_back_and_forth() {
 }
 
 #[test]
+fn what_another_actor_was_is_adopted_and_ones_own_alarms_stay() {
+    let world = World::new();
+    let mut s = world.open();
+    put(&mut s, &[("k", "theirs")]);
+    s.set_alarm("theirs", 50_000).unwrap();
+    end(&mut s).unwrap();
+    put(&mut s, &[("k", "mine")]);
+    s.delete_alarm("theirs").unwrap();
+    s.set_alarm("mine", 60_000).unwrap();
+    end(&mut s).unwrap();
+    // All actors of this world have one past.
+    let undo = s.adopt_at_start(skep_id::ActorId::new([1; 32]), Seq(1)).unwrap();
+    end(&mut s).unwrap();
+    let (mut s, restored) = world.try_open().unwrap();
+    assert_eq!(restored, Some(Ok(Seq(1))));
+    assert_eq!(s.kv_get(&["k"], 10).unwrap(), [Some("theirs".into())]);
+    assert_eq!(s.alarms().unwrap(), [("mine".to_owned(), 60_000)]);
+    assert_eq!(world.log.wake_of_last(), 60_000);
+    // Once; it can be undone; and what is not there any more is said and forgotten.
+    assert_eq!(world.try_open().unwrap().1, None);
+    s.restore_at_start(undo).unwrap();
+    end(&mut s).unwrap();
+    let (mut s, _) = world.try_open().unwrap();
+    assert_eq!(s.kv_get(&["k"], 10).unwrap(), [Some("mine".into())]);
+    s.adopt_at_start(skep_id::ActorId::new([1; 32]), Seq(0)).unwrap();
+    end(&mut s).unwrap();
+    assert!(matches!(world.try_open().unwrap().1, Some(Err(StorageError::Past(_)))));
+    assert_eq!(world.try_open().unwrap().1, None);
+}
+
+#[test]
+fn the_place_of_a_turn_is_known_before_its_end() {
+    let world = World::new();
+    let mut s = world.open();
+    assert_eq!(s.bookmark_here().seq, Seq(0));
+    put(&mut s, &[("k", "v")]);
+    let here = s.bookmark_here();
+    assert_eq!((here.seq, s.own_bookmark(here).is_err()), (Seq(1), true));
+    end(&mut s).unwrap();
+    assert_eq!((s.bookmark_here().seq, s.own_bookmark(here).unwrap()), (Seq(1), here));
+}
+
+#[test]
 fn bookmarks_of_others_of_the_future_and_of_what_is_gone_are_refused() {
     let world = World::new();
     let mut s = world.open();
