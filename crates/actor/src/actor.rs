@@ -10,6 +10,7 @@ mod config;
 mod facet;
 mod files;
 mod firing;
+mod folding;
 mod machine;
 mod metrics;
 mod past;

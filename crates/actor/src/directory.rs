@@ -291,7 +291,11 @@ impl Directory {
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, DirectoryError> {
         let mut db = self.db.lock();
         self.write_noted(&mut db)?;
-        read(&db).map_err(|e| DirectoryError::Sqlite(self.path.clone(), e))
+        self.read_from(&db, read)
+    }
+
+    fn read_from<T>(&self, db: &Connection, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, DirectoryError> {
+        read(db).map_err(|e| DirectoryError::Sqlite(self.path.clone(), e))
     }
 
     /// One actor's row, with what is noted of it. Nothing is written for it: a storm of alarms asks for many.
@@ -326,12 +330,18 @@ impl Directory {
         })
     }
 
-    /// The facets of an actor, and theirs, parents before children; at most `most`.
+    /// The facets of an actor, and theirs, parents before children; at most `most`. Nothing is written for it unless a facet has only been noted: who
+    /// forks asks for the family of those that have none.
     ///
     /// # Errors
     /// When SQLite says no.
     pub fn family(&self, actor: ActorId, most: usize) -> Result<Vec<Entry>, DirectoryError> {
-        self.read(|db| {
+        let mut db = self.db.lock();
+        let noted = |change: &Change| change.gone || change.met.as_ref().is_some_and(|(_, _, parent, _)| parent.is_some());
+        if self.noted.lock().values().any(noted) {
+            self.write_noted(&mut db)?;
+        }
+        self.read_from(&db, |db| {
             let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM actor WHERE parent = ?1 ORDER BY id"))?;
             let (mut found, mut todo) = (Vec::new(), VecDeque::from([actor]));
             while let Some(parent) = todo.pop_front() {

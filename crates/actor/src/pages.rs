@@ -18,6 +18,7 @@ mod keep;
 mod layer;
 mod library;
 mod live;
+mod merge;
 mod scan;
 mod shelf;
 mod view;

@@ -459,6 +459,80 @@ async fn a_busy_actor_is_written_down_now_and_then() {
     assert!(active.guest().alive());
 }
 
+/// How many folds there were once nothing is left of an actor's records in the log.
+async fn folds(house: &House, of: &[u64]) -> u64 {
+    let kept = |n: &u64| house.log.head(id(*n)).first <= house.log.head(id(*n)).seq;
+    until("records are in their files", || async { !of.iter().any(kept) }).await;
+    house.actors.metrics().folded
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_pages_that_take_much_memory_are_brought_to_the_file_and_that_is_that() {
+    let house = House::with(|config| (config.overlay_bytes, config.idle_ms) = (1, 60_000));
+    house.add(1, 7).await;
+    let folded = folds(&house, &[1]).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(house.actors.metrics().folded <= folded + 1, "an actor with nothing to fold is folded again and again");
+    assert_eq!(house.standing(id(1)).await, Standing::Awake);
+    assert_eq!(house.total(id(1)).await, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_pages_of_many_that_take_much_memory_together_are_brought_to_their_files() {
+    let house = House::with(|config| (config.overlays_bytes, config.idle_ms) = (1, 60_000));
+    for n in 1..=5 {
+        house.add(n, 7).await;
+    }
+    folds(&house, &[1, 2, 3, 4, 5]).await;
+    assert_eq!(house.total(id(3)).await, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_actor_leaves_for_its_next_start_is_bounded() {
+    let house = House::with(|config| config.left_bytes = 1);
+    house.add(1, 7).await;
+    house.asleep(id(1)).await;
+    folds(&house, &[1]).await;
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    assert_eq!((account(&active).calls(), house.total(id(1)).await), (1, 7), "with its heap, which is in the history now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_of_one_that_sleeps_wakes_nobody() {
+    let house = House::new();
+    house.add(1, 7).await;
+    house.asleep(id(1)).await;
+    let options = ForkOptions { heap: true, ..ForkOptions::default() };
+    house.actors.fork(id(1), As::Now, id(2), &options).await.expect("works in a test");
+    assert_eq!(house.actors.metrics().woken, 0);
+    let active = house.actors.activate(id(2), &place()).await.expect("works in a test");
+    assert_eq!((account(&active).calls(), house.total(id(2)).await), (1, 7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forks_of_an_actor_that_never_rests_are_whole() {
+    let house = House::with(|config| (config.overlay_bytes, config.idle_ms) = (64 << 10, 60_000));
+    house.add(1, 1).await;
+    let options = ForkOptions { heap: true, ..ForkOptions::default() };
+    let writing = async {
+        for n in 0..300 {
+            house.add(1, 1 + n % 2).await;
+        }
+    };
+    let forking = async {
+        for n in 0..20 {
+            house.actors.fork(id(1), As::Now, id(100 + n), &options).await.expect("works in a test");
+        }
+    };
+    tokio::join!(writing, forking);
+    for n in 0..20 {
+        let active = house.actors.activate(id(100 + n), &place()).await.expect("works in a test");
+        let calls = account(&active).calls();
+        let book = account(&active).look().await.expect("works in a test");
+        assert_eq!(calls, book.entries.len() as u64, "heap and database are not of one moment");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_writes_everyone_down() {
     let mut house = House::with(|config| config.idle_ms = 60_000);

@@ -533,7 +533,7 @@ impl Actors {
     /// When there is no such actor or point, or the name is taken.
     pub async fn fork(&self, id: ActorId, fork: Fork) -> Result<ActorRow, ActorsError> {
         let kept = self.0.kept()?;
-        let parent = kept.show(id).await?.entry;
+        let parent = kept.entry(id).await?;
         let namespace = namespace_of(&parent)?;
         if parent.parent.is_some() {
             return Err(ActorsError::NotNow("a facet is cloned by its parent, not forked from outside".to_owned()));
@@ -543,7 +543,7 @@ impl Actors {
             Some(name) => identity.named(name),
             None => identity.unique().ok_or_else(|| ActorsError::Busy("this system has no randomness".to_owned()))?,
         };
-        match kept.show(child).await {
+        match kept.entry(child).await {
             Ok(_) => return Err(ActorsError::Exists(format!("{namespace}/{}", fork.name.unwrap_or_default()))),
             Err(ActorError::Unknown(_)) => {}
             Err(error) => return Err(error.into()),
@@ -556,8 +556,8 @@ impl Actors {
             }
             forked => drop(forked?),
         }
-        let shown = kept.show(child).await?;
-        Ok(row(shown.entry, namespace, state_of(shown.standing)))
+        let (standing, _) = kept.standing(child);
+        Ok(row(kept.entry(child).await?, namespace, state_of(standing)))
     }
 
     /// Brings an actor's database back to a point in its past; the answer is the bookmark that undoes it.

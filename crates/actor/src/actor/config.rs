@@ -30,10 +30,17 @@ pub struct Config {
     pub retention_ms: u64,
     /// How often retention is looked after, in milliseconds. Default: 10 minutes.
     pub expire_every_ms: u64,
-    /// Actors whose records are brought to their files at once, when the log is crowded. Default: 16.
+    /// Actors whose records are brought to their files at once, when the log is crowded. Default: 256.
     pub fold_at_once: usize,
-    /// What of an actor's newest pages is kept in memory before they are brought to its file, in bytes. Default: 8 MiB.
+    /// What of an actor's newest pages is kept in memory before they are brought to its file, in bytes: what the first start of a fork may have to read. Default: 1 MiB.
     pub overlay_bytes: usize,
+    /// The same of all actors together; those who have most go first. Default: 256 MiB.
+    pub overlays_bytes: usize,
+    /// Records of an awake actor before they are brought to its file, in bytes, each counted as 1 KiB longer than it is: what looking at a place in
+    /// the recent past reads. Default: 16 MiB.
+    pub tail_bytes: u64,
+    /// The same of an actor that falls asleep: what its next start reads. Default: 1 MiB.
+    pub left_bytes: u64,
     /// Alarms.
     pub alarms: AlarmConfig,
     /// Databases.
@@ -56,8 +63,11 @@ impl Default for Config {
             deploy_wait_ms: 10_000,
             retention_ms: 30 * 24 * 3_600_000,
             expire_every_ms: 600_000,
-            fold_at_once: 16,
-            overlay_bytes: 8 << 20,
+            fold_at_once: 256,
+            overlay_bytes: 1 << 20,
+            overlays_bytes: 256 << 20,
+            tail_bytes: 16 << 20,
+            left_bytes: 1 << 20,
             alarms: AlarmConfig::default(),
             database: DatabaseConfig::default(),
             events_each: 64,

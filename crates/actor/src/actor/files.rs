@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use skep_id::ActorId;
 
-use super::{ActorError, Clock, Config, ForkOptions, OpenError, Place};
+use super::{ActorError, Clock, Config, ForkOptions, OpenError, Place, folding::Due};
 use crate::{
     Epoch, Heap, Record, RecordKind, Seq, Storage,
     database::{Access, Database, DatabaseLimits, PageError, PageFile, Rows, Value, Vfs},
@@ -71,6 +71,8 @@ struct Watched {
     pages: Pages,
     on_wake: OnWake,
     overlay: Arc<AtomicUsize>,
+    library: Arc<Library>,
+    due: Arc<Due>,
 }
 
 impl PageFile for Watched {
@@ -104,7 +106,8 @@ impl PageFile for Watched {
 impl PageStore for Watched {
     fn commit(&mut self, at: Seq, wake_ms: Option<u64>) -> Bytes {
         let body = self.pages.commit(at, &CommitMeta { wake_ms });
-        self.overlay.store(self.pages.overlay_bytes(), Ordering::Relaxed);
+        let overlay = self.overlay.load(Ordering::Relaxed);
+        self.due.committed(self.pages.actor(), overlay, self.library.overlay_bytes(), self.pages.tail_bytes());
         (self.on_wake)(wake_ms);
         body
     }
@@ -168,6 +171,16 @@ pub(crate) struct Changed {
     _storage: Storage,
 }
 
+/// What a copy is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) actor: ActorId,
+    /// As of which record.
+    pub(crate) at: Seq,
+    /// Its database as of then, where it is at hand.
+    pub(crate) view: Option<View>,
+}
+
 /// The files of all actors.
 pub(crate) struct Files {
     library: Arc<Library>,
@@ -175,6 +188,7 @@ pub(crate) struct Files {
     clock: Arc<dyn Clock>,
     vfs: Arc<Vfs>,
     limits: DatabaseLimits,
+    due: Arc<Due>,
 }
 
 impl fmt::Debug for Files {
@@ -186,7 +200,28 @@ impl fmt::Debug for Files {
 impl Files {
     pub(crate) fn open(config: &Config, log: Arc<dyn DurableLog>, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let library = Library::open(&config.dir, log.clone())?;
-        Ok(Self { library, log, clock, vfs: Vfs::register()?, limits: config.database.limits() })
+        library.keep_for(config.retention_ms);
+        Ok(Self { library, log, clock, vfs: Vfs::register()?, limits: config.database.limits(), due: Arc::new(Due::new(config)) })
+    }
+
+    /// Whose records are to be brought to their files.
+    pub(crate) fn due(&self) -> &Arc<Due> {
+        &self.due
+    }
+
+    /// An actor falls asleep: what it leaves is brought to its file when its next start would read much.
+    pub(crate) fn slept(&self, id: ActorId) {
+        self.due.slept(id, self.library.weight(id).1);
+    }
+
+    /// Memory that the newest pages of all awake actors take, in bytes.
+    pub(crate) fn overlay_bytes(&self) -> usize {
+        self.library.overlay_bytes()
+    }
+
+    /// The same of one, and what reading its records would cost, in bytes; as far as that is known without reading them.
+    pub(crate) fn weight(&self, actor: ActorId) -> (usize, u64) {
+        self.library.weight(actor)
     }
 
     fn storage(
@@ -208,8 +243,9 @@ impl Files {
             limits: self.limits.clone(),
             clock: Arc::new(move || clock.now_ms()),
         };
-        let overlay = Arc::new(AtomicUsize::new(pages.overlay_bytes()));
-        let (storage, restored) = Storage::open(setup, Watched { pages, on_wake, overlay: overlay.clone() })?;
+        let overlay = pages.overlay();
+        let watched = Watched { pages, on_wake, overlay: overlay.clone(), library: self.library.clone(), due: self.due.clone() };
+        let (storage, restored) = Storage::open(setup, watched)?;
         Ok((storage, overlay, restored))
     }
 
@@ -273,20 +309,14 @@ impl Files {
         Ok(Changed { ticket, wake_ms, heap: written.is_some(), _storage: opened.storage })
     }
 
-    /// Makes `child` a copy of `parent` as of `at`.
-    pub(crate) fn fork(
-        &self,
-        parent: ActorId,
-        at: Seq,
-        child: ActorId,
-        place: &Place,
-        options: &ForkOptions,
-    ) -> Result<Changed, ActorError> {
+    /// Makes `child` a copy of what `of` is.
+    pub(crate) fn fork(&self, of: &Origin, child: ActorId, place: &Place, options: &ForkOptions) -> Result<Changed, ActorError> {
+        let (parent, at) = (of.actor, of.at);
         let written = if options.heap { self.checkpoint_at(parent, at)? } else { None };
         if options.heap && written.is_none() {
             return Err(ActorError::Nowhere(format!("no checkpoint of {parent} lies at place {at}, so there is no heap to take along")));
         }
-        let view = self.library.view(parent, at)?;
+        let view = of.view.clone().map_or_else(|| self.library.view(parent, at), Ok)?;
         let head = self.log.head(child);
         let pages = self.library.fork(&view, child)?;
         let (epoch, _) = self.fence(child, place, head);
@@ -308,6 +338,17 @@ impl Files {
             ticket = Some(storage.append_checkpoint(&heap)?);
         }
         Ok(Changed { ticket: ticket.unwrap_or(began), wake_ms, heap: written.is_some(), _storage: storage })
+    }
+
+    /// Whether the last record of an actor is a checkpoint: a heap to take along, without waking anybody.
+    pub(crate) fn ends_written_down(&self, id: ActorId) -> Result<Option<Seq>, ActorError> {
+        let head = self.log.head(id).seq;
+        Ok(self.checkpoint_at(id, head)?.map(|_| head))
+    }
+
+    /// The database of an awake actor as of a record that is appended just now, while its storage is held.
+    pub(crate) fn still(&self, id: ActorId, at: Seq) -> Result<Option<View>, PagesError> {
+        self.library.still(id, at)
     }
 
     /// The heap that was written down at exactly that place.

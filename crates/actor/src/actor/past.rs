@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use skep_id::ActorId;
 
-use super::{Active, ActorError, Actors, Node, Place, facet_id};
+use super::{Active, ActorError, Actors, Node, Place, facet_id, files::Origin};
 use crate::{
     Entry, Receipt, Seq, Storage,
     database::{Rows, Value},
@@ -86,9 +86,8 @@ impl Actors {
     /// # Errors
     /// When its guest cannot be written down, or never comes to rest.
     pub async fn checkpoint(&self, id: ActorId) -> Result<Receipt, ActorError> {
-        let active = self.0.activate(id, &self.0.known(id).await?).await?;
-        let live = active.cell.live().filter(|live| live.generation == active.generation).ok_or(ActorError::Slow)?;
-        self.0.checkpoint_live(&active.cell, &live).await
+        let place = self.0.known(id).await?;
+        Ok(self.0.write_down(id, &place).await?.0)
     }
 
     /// Makes `child` a copy of an actor, its facets as well. The parent goes on undisturbed. The copy has a life of its own: no alarms unless asked
@@ -100,22 +99,22 @@ impl Actors {
         let node = &self.0;
         let place = node.known(id).await?;
         let family = node.family(id).await?;
-        let seq = if options.heap && at == As::Now { self.checkpoint(id).await?.seq } else { node.place_of(id, at).await? };
+        let origin = node.origin(id, &place, at, options.heap).await?;
         let name = options.name.as_deref().map(Into::into);
         let of = Place {
             namespace: place.namespace.clone(),
             name,
             parent: place.parent.filter(|parent| child_of(*parent, &options.name, child)),
         };
-        let receipt = node.fork_one(id, seq, child, of, options).await?;
+        let receipt = node.fork_one(origin, child, of, options).await?;
         let mut ids = std::collections::HashMap::from([(id, child)]);
         for facet in family {
             let (Some(parent), Some(name)) = (facet.parent.and_then(|parent| ids.get(&parent).copied()), facet.name) else { continue };
             let copy = facet_id(parent, &name);
             ids.insert(facet.id, copy);
-            let seq = node.place_of(facet.id, at).await?;
             let of = Place { namespace: facet.namespace.into(), name: Some(name.into()), parent: Some(parent) };
-            node.fork_one(facet.id, seq, copy, of, &ForkOptions { heap: false, ..options.clone() }).await?;
+            let origin = Origin { actor: facet.id, at: node.place_of(facet.id, at).await?, view: None };
+            node.fork_one(origin, copy, of, &ForkOptions { heap: false, ..options.clone() }).await?;
         }
         Ok(receipt)
     }
@@ -250,18 +249,34 @@ impl Node {
         }
     }
 
-    async fn fork_one(
-        self: &Arc<Self>,
-        parent: ActorId,
-        at: Seq,
-        child: ActorId,
-        of: Place,
-        options: &ForkOptions,
-    ) -> Result<Receipt, ActorError> {
+    /// Writes an actor down; the database as of that record is at hand then.
+    async fn write_down(self: &Arc<Self>, id: ActorId, place: &Place) -> Result<(Receipt, Option<View>), ActorError> {
+        let active = self.activate(id, place).await?;
+        let live = active.cell.live().filter(|live| live.generation == active.generation).ok_or(ActorError::Slow)?;
+        self.checkpoint_live(&active.cell, &live).await
+    }
+
+    /// What a fork begins as. One with the heap of now writes the parent down, unless it sleeps and has been.
+    async fn origin(self: &Arc<Self>, id: ActorId, place: &Place, at: As, heap: bool) -> Result<Origin, ActorError> {
+        if !heap || at != As::Now {
+            return Ok(Origin { actor: id, at: self.place_of(id, at).await?, view: None });
+        }
+        if !self.cells.lock().contains_key(&id) {
+            let files = self.files.clone();
+            if let Some(at) = self.blocking(move || files.ends_written_down(id)).await?? {
+                return Ok(Origin { actor: id, at, view: None });
+            }
+        }
+        let (receipt, view) = self.write_down(id, place).await?;
+        Ok(Origin { actor: id, at: receipt.seq, view })
+    }
+
+    async fn fork_one(self: &Arc<Self>, origin: Origin, child: ActorId, of: Place, options: &ForkOptions) -> Result<Receipt, ActorError> {
         let code = self.guests.code(&of.namespace);
         let borrowed = self.borrow(child, &of, "it is made").await?;
         let (files, place, taking) = (self.files.clone(), of.clone(), options.clone());
-        let forked = self.blocking(move || files.fork(parent, at, child, &place, &taking)).await??;
+        let (parent, at) = (origin.actor, origin.at);
+        let forked = self.blocking(move || files.fork(&origin, child, &place, &taking)).await??;
         let receipt = forked.ticket.await.map_err(ActorError::Log)?;
         let met = Some((of.namespace.to_string(), of.name.as_deref().map(str::to_owned), of.parent, self.clock.now_ms()));
         self.note(child, Change { met, code, checkpoint: Some(forked.heap.then_some(receipt.seq)), ..Change::default() });

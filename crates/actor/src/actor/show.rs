@@ -75,6 +75,15 @@ impl Actors {
         Ok(self.0.blocking(move || directory.list(&filter)).await??)
     }
 
+    /// What the directory says of one actor. Nothing is read or written but that.
+    ///
+    /// # Errors
+    /// When there is no such actor, or the directory cannot be read.
+    pub async fn entry(&self, id: ActorId) -> Result<Entry, ActorError> {
+        let directory = self.0.directory.clone();
+        self.0.blocking(move || directory.get(id)).await??.ok_or(ActorError::Unknown(id))
+    }
+
     /// One actor in full, without waking it.
     ///
     /// # Errors

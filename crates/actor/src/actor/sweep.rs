@@ -1,5 +1,5 @@
-//! What goes on by itself: actors that are idle fall asleep, busy ones are written down now and then, the directory is written, records are brought
-//! to their files when the log is crowded, and what is older than retention goes.
+//! What goes on by itself: actors that are idle fall asleep, busy ones are written down now and then, and what is older than retention goes;
+//! `folding` brings records to their files.
 //!
 //! Every loop holds the node weakly and ends with it. All disk work of one loop is one piece at a time, so that it never stands in the way of requests.
 
@@ -12,7 +12,7 @@ use std::{
 use skep_id::ActorId;
 use tokio::time::Instant;
 
-use super::{Node, cell::Cell, machine::Event};
+use super::{Node, cell::Cell, folding, machine::Event};
 use crate::{
     RecordKind, Seq,
     directory::Change,
@@ -31,9 +31,6 @@ const QUEUED_MAX: usize = 64 << 20;
 /// Actors written down in one sweep because they have had many records.
 const CHECKPOINTS_EACH: usize = 4;
 
-/// How often the directory is written, and the log is asked whether it is crowded.
-const WRITE_EVERY: Duration = Duration::from_millis(500);
-
 /// How often the end of a log is read again because it grew meanwhile.
 const CATCH_UP_TRIES: usize = 8;
 
@@ -45,7 +42,7 @@ pub(crate) fn begin(node: &Arc<Node>) {
     node.spawn(reconcile(Arc::downgrade(node)));
     node.spawn(sweep(Arc::downgrade(node)));
     node.spawn(press(Arc::downgrade(node)));
-    node.spawn(write(Arc::downgrade(node)));
+    node.spawn(folding::write(Arc::downgrade(node)));
     node.spawn(expire(Arc::downgrade(node)));
 }
 
@@ -95,20 +92,6 @@ async fn press(weak: Weak<Node>) {
             if node.rooms.available_permits() == 0 {
                 node.pressed.notify_one();
             }
-        }
-    }
-}
-
-async fn write(weak: Weak<Node>) {
-    loop {
-        tokio::time::sleep(WRITE_EVERY).await;
-        let Some(node) = still(&weak) else { return };
-        let worked = {
-            let node = node.clone();
-            node.clone().blocking(move || node.write_and_fold()).await
-        };
-        if worked.is_err() {
-            return;
         }
     }
 }
@@ -176,41 +159,6 @@ impl Node {
                 }
             });
         }
-    }
-
-    /// Writes the directory; then brings records to their files, as long as the log is crowded and nobody closes it. The directory goes first:
-    /// what it has not got is found again only in records that are not yet trimmed.
-    fn write_and_fold(&self) {
-        loop {
-            if let Err(error) = self.directory.flush() {
-                tracing::warn!(%error, "the directory of actors cannot be written");
-                return;
-            }
-            let mut crowd = self.log.crowding(self.config.fold_at_once);
-            if crowd.is_empty() {
-                crowd = self.heavy();
-            }
-            if crowd.is_empty() || *self.closed.borrow() {
-                return;
-            }
-            let mut any = false;
-            for (actor, folded) in self.files.fold(&crowd) {
-                match folded {
-                    Ok(()) => any = true,
-                    Err(error) => tracing::error!(%actor, %error, "its records cannot be brought to its file"),
-                }
-            }
-            self.counters.folded.fetch_add(crowd.len() as u64, Relaxed);
-            if !any {
-                return;
-            }
-        }
-    }
-
-    /// Awake actors whose newest pages take much memory.
-    fn heavy(&self) -> Vec<ActorId> {
-        let heavy = |cell: &Arc<Cell>| (cell.live()?.overlay.load(Relaxed) > self.config.overlay_bytes).then_some(cell.id);
-        self.every_cell().iter().filter_map(heavy).take(self.config.fold_at_once).collect()
     }
 
     /// Brings an actor's row up to date with the end of its log; finishes a deletion that was cut off.

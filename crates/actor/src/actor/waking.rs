@@ -20,6 +20,7 @@ use crate::{
     GuestError, Heap, NotStarted, Receipt, Start,
     directory::{Change, What},
     log::AppendError,
+    pages::View,
     storage::StorageError,
 };
 
@@ -189,6 +190,7 @@ impl Node {
             }
         }
         self.note_size(&cell, &live).await;
+        self.files.slept(cell.id);
         drop(live);
         self.tell(&cell, Event::Slept(generation));
         self.bell.notify_one();
@@ -225,8 +227,8 @@ impl Node {
     }
 
     /// Writes a live guest down, at a moment when heap and database belong together: no commit between the heap's moment and the record's. If
-    /// the guest never rests, new messages are held back for that moment.
-    pub(crate) async fn checkpoint_live(self: &Arc<Self>, cell: &Arc<Cell>, live: &Live) -> Result<Receipt, ActorError> {
+    /// the guest never rests, new messages are held back for that moment. The second half is the database as of the record.
+    pub(crate) async fn checkpoint_live(self: &Arc<Self>, cell: &Arc<Cell>, live: &Live) -> Result<(Receipt, Option<View>), ActorError> {
         let deadline = tokio::time::Instant::now() + HUSH;
         let mut hush = None;
         for n in 0..QUIET_TRIES {
@@ -237,13 +239,15 @@ impl Node {
             let heap = live.guest.checkpoint().await.map_err(ActorError::Guest)?;
             let ticket = {
                 let mut storage = live.storage.lock();
-                (storage.last() == before).then(|| storage.append_checkpoint(&heap)).transpose()
+                let ticket = (storage.last() == before).then(|| storage.append_checkpoint(&heap)).transpose();
+                // As long as the storage is held, nothing is committed after it.
+                ticket.map(|ticket| ticket.map(|ticket| (ticket, self.files.still(cell.id, storage.last()))))
             };
-            if let Ok(Some(ticket)) = ticket {
+            if let Ok(Some((ticket, view))) = ticket {
                 drop(hush);
                 let receipt = ticket.await.map_err(ActorError::Log)?;
                 self.checkpointed(cell, receipt, &heap);
-                return Ok(receipt);
+                return Ok((receipt, view?));
             }
             if tokio::time::Instant::now() >= deadline {
                 break;

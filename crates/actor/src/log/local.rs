@@ -34,6 +34,10 @@ use super::{
 };
 use crate::record::{Receipt, Record, Seq, Tier};
 
+/// Records that are so few bytes apart are read at once, up to so many bytes in all.
+const READ_GAP: u64 = 4 << 10;
+const READ_RUN: u64 = 256 << 10;
+
 /// The file of heads.
 pub(crate) const HEADS: &str = "heads";
 const IDENTITY: &str = "identity";
@@ -404,25 +408,44 @@ impl Shared {
         }
     }
 
-    fn read_entry(&self, actor: ActorId, seq: Seq, entry: Entry, file: &dyn DiskFile) -> Result<Record, LogError> {
-        let path = self.disk.path(&segment_name(entry.segment));
-        let bytes =
-            read_range(file, entry.offset.into(), HEADER + entry.body_bytes as usize).map_err(|e| LogError::File(path.clone(), e))?;
-        let header =
-            Header::decode_mended(self.mark, &bytes).map(|(header, _)| header).filter(|header| header.actor == actor && header.seq == seq);
-        let whole = header
-            .filter(|header| bytes.len() == HEADER + header.body_bytes as usize && crc32c::crc32c(&bytes[HEADER..]) == header.body_crc);
-        match whole {
-            Some(Header { what: What::Record(kind), epoch, time_ms, .. }) => {
-                Ok(Record { actor, epoch, seq, time_ms, kind, body: Bytes::from(bytes).slice(HEADER..) })
-            }
-            _ => Err(LogError::Damaged {
-                file: path,
+    /// Records of one segment that lie close together, by one read.
+    fn read_run(&self, actor: ActorId, run: &[(Seq, Entry)], file: &dyn DiskFile, into: &mut Vec<Record>) -> Result<(), LogError> {
+        let (Some((_, first)), Some((_, last))) = (run.first(), run.last()) else { return Ok(()) };
+        let path = || self.disk.path(&segment_name(first.segment));
+        let from = u64::from(first.offset);
+        let bytes = read_range(file, from, (end_of(*last) - from) as usize).map_err(|e| LogError::File(path(), e))?;
+        let bytes = Bytes::from(bytes);
+        for (seq, entry) in run {
+            let at = (u64::from(entry.offset) - from) as usize;
+            let part = bytes.slice(at.min(bytes.len())..(at + HEADER + entry.body_bytes as usize).min(bytes.len()));
+            into.push(self.decode_entry(actor, *seq, part).ok_or_else(|| LogError::Damaged {
+                file: path(),
                 offset: entry.offset.into(),
                 why: format!("record {seq} of actor {actor} is not whole"),
-            }),
+            })?);
         }
+        Ok(())
     }
+
+    /// A record as it stands in a segment; `None` when it is not whole, or another one.
+    fn decode_entry(&self, actor: ActorId, seq: Seq, bytes: Bytes) -> Option<Record> {
+        let (header, _) = Header::decode_mended(self.mark, &bytes)?;
+        let Header { what: What::Record(kind), epoch, time_ms, .. } = header else { return None };
+        let body = bytes.slice(HEADER..);
+        let whole = header.actor == actor && header.seq == seq && body.len() == header.body_bytes as usize;
+        (whole && crc32c::crc32c(&body) == header.body_crc).then_some(Record { actor, epoch, seq, time_ms, kind, body })
+    }
+}
+
+/// Where a record ends.
+fn end_of(entry: Entry) -> u64 {
+    u64::from(entry.offset) + HEADER as u64 + u64::from(entry.body_bytes)
+}
+
+/// Whether a record is read along with those from `first` to `before`.
+fn follows(first: Entry, before: Entry, entry: Entry) -> bool {
+    let gap = u64::from(entry.offset).checked_sub(end_of(before));
+    entry.segment == first.segment && gap.is_some_and(|gap| gap <= READ_GAP) && end_of(entry) - u64::from(first.offset) <= READ_RUN
 }
 
 impl DurableLog for LocalLog {
@@ -460,15 +483,18 @@ impl DurableLog for LocalLog {
         // The records may be trimmed while they are read, and their segment removed.
         let mut files: HashMap<u32, Arc<dyn DiskFile>> = HashMap::new();
         let mut records = Vec::with_capacity(entries.len());
-        for (seq, entry) in entries {
-            let file = match files.entry(entry.segment) {
+        let mut rest = &entries[..];
+        while let Some((seq, first)) = rest.first() {
+            let n = 1 + rest.windows(2).take_while(|pair| follows(*first, pair[0].1, pair[1].1)).count();
+            let file = match files.entry(first.segment) {
                 MapEntry::Occupied(found) => found.into_mut(),
-                MapEntry::Vacant(place) => match self.shared.segments.lock().get(&entry.segment) {
+                MapEntry::Vacant(place) => match self.shared.segments.lock().get(&first.segment) {
                     Some(segment) => place.insert(segment.file.clone()),
                     None => return Err(LogError::Trimmed { actor, first: seq.next() }),
                 },
             };
-            records.push(self.shared.read_entry(actor, seq, entry, &**file)?);
+            self.shared.read_run(actor, &rest[..n], &**file, &mut records)?;
+            rest = &rest[n..];
         }
         Ok(records)
     }

@@ -1,8 +1,9 @@
 //! A chapter: one actor's history from a place to a later one, in one file that is written once.
 //!
-//! Driven by `fold` (writing), `shelf` (reading the past, and putting a base right after a crash) and `expire`. It holds the pages as they were at
-//! its first place that its records change, and the records themselves. Layout: header, compressed pages and blocks of records in the order
-//! written, compressed index. Everything has a checksum; a page or block that is damaged costs only itself.
+//! Driven by `fold` (writing), `merge` (joining), `shelf` (reading the past, and putting a base right after a crash) and `expire`. It holds the
+//! pages as they were at its first place that its records change, and the records themselves; one that was joined of several has a *section* for
+//! each, so that a place within it can still be read from the section's beginning. Layout: header, compressed pages and blocks of records in the
+//! order written, compressed index. Everything has a checksum; a page or block that is damaged costs only itself.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::record::{Epoch, Record, RecordKind, Seq};
 
-const MAGIC: &[u8; 8] = b"SKEPCHP1";
+const MAGIC: &[u8; 8] = b"SKEPCHP2";
 const HEADER: usize = 128;
 /// Bytes of records that are compressed together.
 const BLOCK: usize = 64 << 10;
@@ -27,7 +28,8 @@ const BLOCK: usize = 64 << 10;
 const BUFFER: usize = 1 << 20;
 /// The name that a chapter has while it is written.
 pub(super) const UNFINISHED: &str = "chapter.new";
-const PAGE_ENTRY: usize = 20;
+const PAGE_ENTRY: usize = 28;
+const SECTION_ENTRY: usize = 20;
 const BLOCK_ENTRY: usize = 44;
 const CHECKPOINT_ENTRY: usize = 12;
 
@@ -39,9 +41,11 @@ pub(super) struct From {
     pub count: u32,
 }
 
+/// A page as it was where a section begins.
 #[derive(Clone, Copy, Debug)]
 struct PageEntry {
     page: u32,
+    from: Seq,
     piece: Piece,
 }
 
@@ -64,14 +68,17 @@ struct Piece {
 /// What a chapter has and where.
 #[derive(Debug)]
 pub(super) struct Index {
-    pub from_time_ms: u64,
-    /// Pages that the database had at the first place, and at the last.
-    pub count: u32,
+    /// Where the sections begin, in order; there is at least one, and the first begins where the chapter does.
+    pub sections: Vec<From>,
+    /// Pages that the database had at the last place.
     pub count_after: u32,
+    /// In the order of their numbers, and those of one page in the order of the sections.
     pages: Vec<PageEntry>,
     blocks: Vec<BlockEntry>,
     /// Checkpoints among the records, and the block that each is in.
     checkpoints: Vec<(Seq, u32)>,
+    /// Where pages and blocks end in the file.
+    end: u64,
 }
 
 /// A chapter on disk.
@@ -139,7 +146,7 @@ pub(super) struct Draft<'a> {
     temporary: PathBuf,
     file: Arc<dyn DiskFile>,
     actor: ActorId,
-    from: From,
+    sections: Vec<From>,
     /// Where `buffer` belongs.
     at: u64,
     buffer: Vec<u8>,
@@ -162,7 +169,7 @@ impl<'a> Draft<'a> {
             temporary,
             file,
             actor,
-            from,
+            sections: vec![from],
             at: HEADER as u64,
             buffer: Vec::new(),
             pages: Vec::new(),
@@ -181,7 +188,7 @@ impl<'a> Draft<'a> {
             Some(packed) => self.piece(&packed)?,
             None => self.piece(content)?,
         };
-        self.pages.push(PageEntry { page, piece });
+        self.pages.push(PageEntry { page, from: self.sections[0].place, piece });
         Ok(())
     }
 
@@ -195,6 +202,31 @@ impl<'a> Draft<'a> {
         self.last = (record.seq, record.time_ms);
         frame(record, &mut self.block);
         if self.block.len() >= BLOCK { self.end_block() } else { Ok(()) }
+    }
+
+    /// All of a chapter that follows what is here, as it is: what is damaged stays so.
+    pub fn append(&mut self, chapter: &Chapter) -> Result<(), PagesError> {
+        let (index, file) = (chapter.index(self.disk)?, chapter.open(self.disk)?);
+        let (to, blocks) = (self.at + self.buffer.len() as u64, self.blocks.len() as u32);
+        let moved = |piece: Piece| Piece { offset: (piece.offset - HEADER as u64).saturating_add(to), ..piece };
+        let mut from = HEADER as u64;
+        while from < index.end {
+            let mut bytes = vec![0; (index.end - from).min(BUFFER as u64) as usize];
+            chapter.fill(&*file, &mut bytes, from)?;
+            from += bytes.len() as u64;
+            self.buffer.extend_from_slice(&bytes);
+            if self.buffer.len() >= BUFFER {
+                self.write_buffer()?;
+            }
+        }
+        // The first section has begun with the draft.
+        let begun = self.sections.last().map(|section| section.place);
+        self.sections.extend(index.sections.iter().filter(|section| Some(section.place) > begun));
+        self.pages.extend(index.pages.iter().map(|entry| PageEntry { piece: moved(entry.piece), ..*entry }));
+        self.blocks.extend(index.blocks.iter().map(|entry| BlockEntry { piece: moved(entry.piece), ..*entry }));
+        self.checkpoints.extend(index.checkpoints.iter().map(|(seq, block)| (*seq, block.saturating_add(blocks))));
+        self.last = (chapter.to, chapter.time_ms);
+        Ok(())
     }
 
     fn end_block(&mut self) -> Result<(), PagesError> {
@@ -228,6 +260,7 @@ impl<'a> Draft<'a> {
     /// Makes the chapter durable; it ends at the last record.
     pub fn finish(mut self, count_after: u32) -> Result<Chapter, PagesError> {
         self.end_block()?;
+        self.pages.sort_unstable_by_key(|entry| (entry.page, entry.from));
         let raw = self.encode_index();
         let index = self.piece(&pack(&raw).unwrap_or_else(|| raw.clone()))?;
         self.write_buffer()?;
@@ -235,10 +268,11 @@ impl<'a> Draft<'a> {
         let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(self.actor.bytes());
-        for n in [self.from.place.0, to.0, self.from.time_ms, time_ms, index.offset] {
+        let from = self.sections[0];
+        for n in [from.place.0, to.0, from.time_ms, time_ms, index.offset] {
             header.extend(n.to_le_bytes());
         }
-        for n in [self.from.count, count_after, index.len, index.sum, raw.len() as u32] {
+        for n in [from.count, count_after, index.len, index.sum, raw.len() as u32] {
             header.extend(n.to_le_bytes());
         }
         header.resize(HEADER - 4, 0);
@@ -246,7 +280,7 @@ impl<'a> Draft<'a> {
         self.file.write_at(&header, 0).map_err(PagesError::file(&self.temporary))?;
         self.file.sync().map_err(PagesError::file(&self.temporary))?;
         let last_checkpoint = self.checkpoints.last().map_or(Seq(0), |(seq, _)| *seq);
-        let name = Name { from: self.from.place, to, time_ms, last_checkpoint };
+        let name = Name { from: from.place, to, time_ms, last_checkpoint };
         let path = self.dir.join(name.format());
         self.disk.rename(&self.temporary, &path).map_err(PagesError::file(&path))?;
         if let Err(e) = self.disk.sync_dir(&self.dir) {
@@ -259,8 +293,13 @@ impl<'a> Draft<'a> {
 
     fn encode_index(&self) -> Vec<u8> {
         let mut raw = Vec::new();
-        for n in [self.pages.len(), self.blocks.len(), self.checkpoints.len()] {
+        for n in [self.sections.len(), self.pages.len(), self.blocks.len(), self.checkpoints.len()] {
             raw.extend((n as u32).to_le_bytes());
+        }
+        for section in &self.sections {
+            raw.extend(section.place.0.to_le_bytes());
+            raw.extend(section.time_ms.to_le_bytes());
+            raw.extend(section.count.to_le_bytes());
         }
         let piece = |raw: &mut Vec<u8>, piece: Piece| {
             raw.extend(piece.offset.to_le_bytes());
@@ -269,6 +308,7 @@ impl<'a> Draft<'a> {
         };
         for entry in &self.pages {
             raw.extend(entry.page.to_le_bytes());
+            raw.extend(entry.from.0.to_le_bytes());
             piece(&mut raw, entry.piece);
         }
         for entry in &self.blocks {
@@ -289,26 +329,64 @@ fn scan_piece(rest: &mut Scan<'_>) -> Option<Piece> {
 }
 
 impl Index {
-    fn decode(raw: &[u8], from_time_ms: u64, count: u32, count_after: u32) -> Option<Self> {
+    /// `begins` is what the header says of where the chapter begins.
+    fn decode(raw: &[u8], begins: From, count_after: u32, end: u64) -> Option<Self> {
         let mut rest = Scan(raw);
-        let [pages, blocks, checkpoints] = [rest.u32()? as usize, rest.u32()? as usize, rest.u32()? as usize];
-        let expected = pages.checked_mul(PAGE_ENTRY)?.checked_add(blocks.checked_mul(BLOCK_ENTRY)?)?;
-        if rest.0.len() != expected.checked_add(checkpoints.checked_mul(CHECKPOINT_ENTRY)?)? {
+        let [sections, pages, blocks, checkpoints] =
+            [rest.u32()? as usize, rest.u32()? as usize, rest.u32()? as usize, rest.u32()? as usize];
+        let parts = [(sections, SECTION_ENTRY), (pages, PAGE_ENTRY), (blocks, BLOCK_ENTRY), (checkpoints, CHECKPOINT_ENTRY)];
+        let expected = parts.iter().try_fold(0usize, |sum, (n, each)| sum.checked_add(n.checked_mul(*each)?))?;
+        if rest.0.len() != expected {
             return None;
         }
-        let page = |rest: &mut Scan<'_>| Some(PageEntry { page: rest.u32()?, piece: scan_piece(rest)? });
+        let section = |rest: &mut Scan<'_>| Some(From { place: Seq(rest.u64()?), time_ms: rest.u64()?, count: rest.u32()? });
+        let page = |rest: &mut Scan<'_>| Some(PageEntry { page: rest.u32()?, from: Seq(rest.u64()?), piece: scan_piece(rest)? });
         let block = |rest: &mut Scan<'_>| {
             let [first, last, min_time_ms] = [rest.u64()?, rest.u64()?, rest.u64()?];
             Some(BlockEntry { first: Seq(first), last: Seq(last), min_time_ms, piece: scan_piece(rest)?, raw: rest.u32()? })
         };
-        Some(Self {
-            from_time_ms,
-            count,
+        let index = Self {
+            sections: (0..sections).map(|_| section(&mut rest)).collect::<Option<_>>()?,
             count_after,
             pages: (0..pages).map(|_| page(&mut rest)).collect::<Option<_>>()?,
             blocks: (0..blocks).map(|_| block(&mut rest)).collect::<Option<_>>()?,
             checkpoints: (0..checkpoints).map(|_| Some((Seq(rest.u64()?), rest.u32()?))).collect::<Option<_>>()?,
-        })
+            end,
+        };
+        index.makes_sense(begins).then_some(index)
+    }
+
+    fn makes_sense(&self, begins: From) -> bool {
+        let pieces = self.pages.iter().map(|entry| entry.piece).chain(self.blocks.iter().map(|entry| entry.piece));
+        let within = |piece: Piece| {
+            let end = piece.offset.checked_add(u64::from(piece.len));
+            piece.offset >= HEADER as u64 && end.is_some_and(|end| end <= self.end)
+        };
+        self.sections.first().is_some_and(|first| first.place == begins.place)
+            && self.sections.is_sorted_by(|a, b| a.place < b.place)
+            && self.pages.is_sorted_by_key(|entry| (entry.page, entry.from))
+            && pieces.into_iter().all(within)
+    }
+
+    /// Where the chapter begins.
+    pub fn first(&self) -> From {
+        self.sections[0]
+    }
+
+    /// Time of the first records.
+    pub fn begins_ms(&self) -> u64 {
+        self.blocks.first().map_or(0, |block| block.min_time_ms)
+    }
+
+    /// The last section that begins at or before a place.
+    pub fn section_of(&self, at: Seq) -> From {
+        self.sections[self.sections.partition_point(|section| section.place <= at).saturating_sub(1)]
+    }
+
+    /// Numbers of pages between the shortest and the longest that the database was.
+    pub fn ends(&self) -> std::ops::RangeInclusive<u32> {
+        let counts = || self.sections.iter().map(|section| section.count).chain([self.count_after]);
+        counts().min().unwrap_or(0).saturating_add(1)..=counts().max().unwrap_or(0)
     }
 }
 
@@ -344,12 +422,13 @@ impl Chapter {
             let [from, to, from_time_ms, _time, offset] = [rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?];
             let [count, count_after, len, sum, raw] = [rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?, rest.u32()?];
             let matches = magic == *MAGIC && owner == *self.actor.bytes() && (Seq(from), Seq(to)) == (self.from, self.to);
-            matches.then_some((Piece { offset, len, sum }, raw as usize, from_time_ms, count, count_after))
+            let begins = From { place: self.from, time_ms: from_time_ms, count };
+            matches.then_some((Piece { offset, len, sum }, raw as usize, begins, count_after))
         };
-        let (piece, raw, from_time_ms, count, count_after) =
+        let (piece, raw, begins, count_after) =
             fields().ok_or_else(|| PagesError::damaged(&self.path, 0, "it is not the chapter that its name says"))?;
         let bytes = self.unpacked(&*file, piece, raw, "the index")?;
-        Index::decode(&bytes, from_time_ms, count, count_after)
+        Index::decode(&bytes, begins, count_after, piece.offset)
             .ok_or_else(|| PagesError::damaged(&self.path, piece.offset, "the index makes no sense"))
     }
 
@@ -378,26 +457,50 @@ impl Chapter {
 
     /// The pages that its records change, as far as they existed before.
     pub fn pages(&self, disk: &dyn Disk) -> Result<Vec<u32>, PagesError> {
-        Ok(self.index(disk)?.pages.iter().map(|entry| entry.page).collect())
+        let mut pages: Vec<u32> = self.index(disk)?.pages.iter().map(|entry| entry.page).collect();
+        pages.dedup();
+        Ok(pages)
     }
 
-    /// A page as it was at the first place, if the records change it and it existed.
-    pub fn page(&self, disk: &dyn Disk, page: u32, into: &mut Page) -> Result<bool, PagesError> {
+    /// A page as it was where a section begins, if the records from there on change it and it existed in the section in which they first do.
+    pub fn page(&self, disk: &dyn Disk, place: Seq, page: u32, into: &mut Page) -> Result<bool, PagesError> {
         let index = self.index(disk)?;
-        let Ok(found) = index.pages.binary_search_by_key(&page, |entry| entry.page) else { return Ok(false) };
-        let file = self.open(disk)?;
-        let bytes = self.unpacked(&*file, index.pages[found].piece, PAGE, &format!("page {page}"))?;
-        into.copy_from_slice(&bytes);
-        Ok(true)
+        let found = index.pages.partition_point(|entry| (entry.page, entry.from) < (page, place));
+        let Some(entry) = index.pages.get(found).filter(|entry| entry.page == page) else { return Ok(false) };
+        self.piece(disk, entry, into).map(|()| true)
     }
 
-    /// The records after a place, up to and including another, in order.
-    pub fn records(&self, disk: &dyn Disk, after: Seq, to: Seq) -> Result<Vec<Record>, PagesError> {
-        let (index, mut records) = (self.index(disk)?, Vec::new());
-        for block in index.blocks.iter().filter(|block| block.last > after && block.first <= to) {
-            records.extend(self.block(disk, block)?.into_iter().filter(|record| record.seq > after && record.seq <= to));
+    /// A page as it was where that very section begins, if the section's records change it and it existed.
+    pub fn page_in(&self, disk: &dyn Disk, section: Seq, page: u32, into: &mut Page) -> Result<bool, PagesError> {
+        let index = self.index(disk)?;
+        let Ok(found) = index.pages.binary_search_by_key(&(page, section), |entry| (entry.page, entry.from)) else { return Ok(false) };
+        self.piece(disk, &index.pages[found], into).map(|()| true)
+    }
+
+    fn piece(&self, disk: &dyn Disk, entry: &PageEntry, into: &mut Page) -> Result<(), PagesError> {
+        let bytes = self.unpacked(&*self.open(disk)?, entry.piece, PAGE, &format!("page {}", entry.page))?;
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self, disk: &dyn Disk) -> Result<u64, PagesError> {
+        self.open(disk)?.len().map_err(PagesError::file(&self.path))
+    }
+
+    /// The records after a place, up to and including another, in order, block by block.
+    pub fn each_block(
+        &self,
+        disk: &dyn Disk,
+        (after, to): (Seq, Seq),
+        mut visit: impl FnMut(&[Record]) -> Result<(), PagesError>,
+    ) -> Result<(), PagesError> {
+        for block in self.index(disk)?.blocks.iter().filter(|block| block.last > after && block.first <= to) {
+            let records = self.block(disk, block)?;
+            let (from, end) = (records.partition_point(|record| record.seq <= after), records.partition_point(|record| record.seq <= to));
+            visit(records.get(from..end).unwrap_or(&[]))?;
         }
-        Ok(records)
+        Ok(())
     }
 
     fn block(&self, disk: &dyn Disk, block: &BlockEntry) -> Result<Vec<Record>, PagesError> {
@@ -441,9 +544,11 @@ impl Chapter {
             Err(e) => return vec![(e, format!("the past from place {} to {}", self.from, self.to))],
         };
         let mut faults = Vec::new();
-        for entry in &index.pages {
-            if let Err(e) = self.page(disk, entry.page, &mut [0; PAGE]) {
-                faults.push((e, format!("page {} as it was before place {}", entry.page, self.to)));
+        for (n, entry) in index.pages.iter().enumerate() {
+            if let Err(e) = self.piece(disk, entry, &mut [0; PAGE]) {
+                let later = index.pages.get(n + 1).filter(|later| later.page == entry.page);
+                let until = later.map_or(self.to, |later| later.from);
+                faults.push((e, format!("page {} as it was before place {until}", entry.page)));
             }
         }
         for block in &index.blocks {

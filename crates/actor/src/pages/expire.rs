@@ -83,10 +83,12 @@ impl Library {
             let kept = shelf.pinned().unwrap_or(Seq(u64::MAX));
             let n = going.iter().take_while(|chapter| chapter.to <= kept).count();
             let gone: Vec<_> = state.chapters.drain(..n).collect();
-            state.leaving.extend(gone);
+            state.moved += 1;
+            // Strays first: what is left of those that were joined would look like a gap if the joined one went before them.
             let (due, kept) = std::mem::take(&mut state.strays).into_iter().partition(|stray| stray.time_ms <= before_ms);
             state.strays = kept;
             state.leaving.extend::<Vec<_>>(due);
+            state.leaving.extend(gone);
         }
         let going = shelf.state.read().leaving.clone();
         let mut bytes = 0;

@@ -22,14 +22,15 @@ use super::{
     chapter::{self, Chapter},
     layer::Layer,
     library::{self, Library},
-    shelf::Shelf,
+    shelf::{Shelf, weight},
 };
 use crate::record::{Record, RecordKind, Seq};
 
 /// Folds at once: enough that one's sync waits while others work, few enough that their memory is small.
 const THREADS: usize = 8;
-/// One step takes so many records, bytes of records, or pages that changed, whichever comes first: its memory.
-const STEP_RECORDS: usize = 16 << 10;
+/// One step takes so many records, bytes of records, or pages that changed, whichever comes first: its memory, and what a view of a place within
+/// it has to apply.
+const STEP_RECORDS: usize = 4 << 10;
 const STEP_BYTES: usize = 16 << 20;
 const STEP_PAGES: usize = 4096;
 /// A child with no more pages from its parent than this is filled by its first fold.
@@ -43,7 +44,7 @@ struct Step {
 }
 
 impl Library {
-    /// Brings the bases of actors to the end of their durable logs. Each succeeds or fails by itself; one that was deleted is left alone.
+    /// Brings the bases of actors to the end of their durable logs as it is now. Each succeeds or fails by itself; one that was deleted is left alone.
     pub fn fold(self: &Arc<Self>, actors: &[ActorId]) -> Vec<(ActorId, Result<(), PagesError>)> {
         let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(actors.len())));
         let work = || {
@@ -70,7 +71,9 @@ impl Library {
         if shelf.state.read().origin.as_ref().is_some_and(|(origin, _)| origin.count <= FILL_PAGES) {
             self.fill_held(&shelf)?;
         }
-        while let Some(step) = self.next_step(&shelf)? {
+        // What comes while it is folded is for the next time: an actor that always writes would never be done with.
+        let until = self.log.head(actor).seq;
+        while let Some(step) = self.next_step(&shelf, until)? {
             if let Err(e) = self.fold_step(&shelf, &step) {
                 // What cannot be put right now will be tried again before anything else is changed.
                 if let Err(e) = shelf.put_right(self) {
@@ -81,12 +84,14 @@ impl Library {
         }
         if !self.keeps_history() {
             self.drop_chapters(&shelf, u64::MAX, false)?;
+        } else if let Err(e) = self.merge(&shelf) {
+            tracing::warn!(%actor, error = %e, "its history cannot be put together");
         }
         Ok(())
     }
 
-    /// What to fold next; `None` when the base has everything.
-    fn next_step(&self, shelf: &Shelf) -> Result<Option<Step>, PagesError> {
+    /// What to fold next; `None` when the base has everything up to a place.
+    fn next_step(&self, shelf: &Shelf, until: Seq) -> Result<Option<Step>, PagesError> {
         let (place, count, child) = {
             let state = shelf.state.read();
             if state.gone {
@@ -95,7 +100,7 @@ impl Library {
             (state.place(), state.count(), state.children.values().copied().filter(|at| *at > state.place()).min())
         };
         // A chapter ends where a child begins: the child then opens without replaying any of it.
-        let head = self.log.head(shelf.actor).seq.min(child.unwrap_or(Seq(u64::MAX)));
+        let head = until.min(child.unwrap_or(Seq(u64::MAX)));
         let mut step = Step { layer: Layer::new(place, count), records: Vec::new(), bytes: 0 };
         let mut after = place;
         while after < head && !step.full() {
@@ -105,7 +110,7 @@ impl Library {
                     return Ok(None);
                 }
                 library::apply(&mut step.layer, &record, |page, into| shelf.read(page, into))?;
-                step.bytes += record.body.len() as u64;
+                step.bytes += weight(&record.body);
                 step.records.push(record);
                 if step.full() {
                     break;
@@ -139,6 +144,7 @@ impl Library {
             let mut state = shelf.state.write();
             let origin = base.header.origin;
             state.base = Some(base);
+            state.moved += 1;
             match (state.origin.take(), origin) {
                 (Some((_, parent)), Some(origin)) => {
                     state.origin = Some((origin, parent));
@@ -147,11 +153,12 @@ impl Library {
                 (was, _) => was,
             }
         };
+        shelf.settle();
         shrunk.shorten()?;
         if let Some((origin, parent)) = parted {
             self.unmark(parent.shelf(), shelf.actor, origin.at)?;
         }
-        shelf.change_tail(0, step.bytes);
+        shelf.shorten_tail(step.bytes);
         self.log.trim(shelf.actor, last.seq);
         Ok(())
     }
@@ -176,7 +183,7 @@ impl Library {
     }
 
     /// Gives back the room of what could not be finished; a later attempt would do so as well.
-    fn sweep<T>(&self, unfinished: &Path, result: Result<T, PagesError>) -> Result<T, PagesError> {
+    pub(super) fn sweep<T>(&self, unfinished: &Path, result: Result<T, PagesError>) -> Result<T, PagesError> {
         if result.is_err()
             && let Err(e) = self.disk.remove(unfinished)
         {

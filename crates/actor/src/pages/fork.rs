@@ -46,7 +46,7 @@ impl Library {
         let origin = Origin { parent: actor, at, count: parent.count() };
         shelf.state.write().origin = Some((origin, parent));
         shelf.set_tail(0);
-        Ok(Pages::new(shelf, Layer::new(Seq(0), origin.count)))
+        Ok(self.opened(shelf, Layer::new(Seq(0), origin.count)))
     }
 
     /// Gives a child all pages that it reads from its parent; nothing to do if it reads none.

@@ -5,10 +5,11 @@
 
 use std::{
     collections::HashMap,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -17,19 +18,22 @@ use skep_id::ActorId;
 
 use super::{
     Pages, PagesError, View,
+    chapter::From,
     commit::decode_commit,
     disk::{Disk, LocalDisk},
     layer::Layer,
-    shelf::{Pin, Shelf, place_in},
+    shelf::{Pin, Shelf, place_in, weight},
 };
 use crate::{
     log::{DurableLog, Head, LogError},
-    record::{Record, RecordKind, Seq},
+    record::{Epoch, Record, RecordKind, Seq},
 };
 
+/// How long the past is kept unless somebody says so: 30 days.
+const RETENTION_MS: u64 = 30 * 24 * 3_600_000;
 /// Records that are read from the log at once.
 pub(super) const WINDOW: u64 = 1024;
-/// How often a place is looked up again because a fold moved it from the log to a chapter meanwhile.
+/// How often a place is looked up again because it was moved from the log to a chapter, or to another one, meanwhile.
 const TRIES: usize = 16;
 
 /// The folder with bases and histories of all actors of a node.
@@ -41,10 +45,14 @@ pub struct Library {
     pub(super) histories: PathBuf,
     shelves: Mutex<HashMap<ActorId, Weak<Shelf>>>,
     history: AtomicBool,
+    /// How long it is kept.
+    pub(super) retention_ms: AtomicU64,
+    /// Memory that the overlays of all actors take, in bytes.
+    overlays: Arc<AtomicUsize>,
 }
 
 /// A database as of a place, not yet for anyone.
-struct Opened {
+pub(super) struct Opened {
     layer: Layer,
     pin: Pin,
     at: Seq,
@@ -65,7 +73,16 @@ impl Library {
         for dir in [&bases, &histories] {
             disk.make_dirs(dir).map_err(PagesError::file(dir))?;
         }
-        Ok(Arc::new(Self { disk, log, bases, histories, shelves: Mutex::default(), history: AtomicBool::new(true) }))
+        Ok(Arc::new(Self {
+            disk,
+            log,
+            bases,
+            histories,
+            shelves: Mutex::default(),
+            history: AtomicBool::new(true),
+            retention_ms: AtomicU64::new(RETENTION_MS),
+            overlays: Arc::default(),
+        }))
     }
 
     /// Whether the past is kept at all, until [`Library::expire`] drops it; it is unless told otherwise. Without, a fold leaves no chapter
@@ -123,7 +140,7 @@ impl Library {
             other => other?,
         };
         shelf.set_tail(opened.tail);
-        Ok(Some(Pages::new(shelf, opened.layer)))
+        Ok(Some(self.opened(shelf, opened.layer)))
     }
 
     /// The pages of an actor that is new: none, as of place 0. Nothing is written.
@@ -136,7 +153,37 @@ impl Library {
         }
         let shelf = self.shelf(actor)?;
         shelf.set_tail(0);
-        Ok(Pages::new(shelf, Layer::new(Seq(0), 0)))
+        Ok(self.opened(shelf, Layer::new(Seq(0), 0)))
+    }
+
+    /// The pages of an owner whose fence is the next record.
+    pub(super) fn opened(&self, shelf: Arc<Shelf>, layer: Layer) -> Pages {
+        let epoch = Epoch(self.log.head(shelf.actor).epoch.0 + 1);
+        Pages::new(shelf, layer, epoch, self.overlays.clone())
+    }
+
+    /// Memory that pages take which no base has got yet, of all actors whose pages are open, in bytes.
+    #[must_use]
+    pub fn overlay_bytes(&self) -> usize {
+        self.overlays.load(Ordering::Relaxed)
+    }
+
+    /// The same of one actor, and what its next activation would read, as [`Library::tail_bytes`]; 0 where that would have to be looked up.
+    #[must_use]
+    pub fn weight(&self, actor: ActorId) -> (usize, u64) {
+        let shelf = self.shelves.lock().get(&actor).and_then(Weak::upgrade);
+        shelf.map_or((0, 0), |shelf| (shelf.overlay().map_or(0, |overlay| overlay.layer().bytes()), shelf.tail().unwrap_or(0)))
+    }
+
+    /// The database of an actor whose pages are open, as of a record that its owner appends at `at` just now, so that no commit lies in between:
+    /// its pages are shared, nothing is read. It is a view of what has happened once that record is durable. `None`: nobody has the pages open.
+    ///
+    /// # Errors
+    /// When files cannot be read or are damaged.
+    pub fn still(self: &Arc<Self>, actor: ActorId, at: Seq) -> Result<Option<View>, PagesError> {
+        let shelf = self.shelf(actor)?;
+        let layer = shelf.overlay().map(|overlay| overlay.layer().clone());
+        Ok(layer.filter(|layer| layer.at < at).and_then(|layer| shelf.view(layer, at)))
     }
 
     /// An actor's database as of a durable place.
@@ -147,12 +194,26 @@ impl Library {
         if !self.knows(actor)? {
             return Err(PagesError::Gone(actor));
         }
-        let opened = self.open_at(&self.shelf(actor)?, Some(at))?;
+        let shelf = self.shelf(actor)?;
+        if let Some(view) = self.shared(&shelf, at) {
+            return Ok(view);
+        }
+        let opened = self.open_at(&shelf, Some(at))?;
         Ok(View::new(opened.layer, opened.at, opened.pin))
     }
 
+    /// What who has the pages open has, if that is the database as of a durable place: nothing was committed after it, and nobody else owns it.
+    fn shared(&self, shelf: &Arc<Shelf>, at: Seq) -> Option<View> {
+        let (overlay, head) = (shelf.overlay()?, self.log.head(shelf.actor));
+        if at > head.seq || head.epoch > overlay.epoch {
+            return None;
+        }
+        let layer = overlay.layer().clone();
+        if layer.at <= at { shelf.view(layer, at) } else { None }
+    }
+
     /// Lays what records changed above the nearest place before `at` (or the log's end) that pages can be read as of.
-    fn open_at(&self, shelf: &Arc<Shelf>, at: Option<Seq>) -> Result<Opened, PagesError> {
+    pub(super) fn open_at(&self, shelf: &Arc<Shelf>, at: Option<Seq>) -> Result<Opened, PagesError> {
         self.again_if_moved(shelf, || {
             let head = self.log.head(shelf.actor).seq;
             let at = at.unwrap_or(head);
@@ -167,15 +228,17 @@ impl Library {
             if chapter.is_none() && at < state.place() {
                 return Err(PagesError::Expired { actor: shelf.actor, at, first: state.first() });
             }
-            let (below, count) = (chapter.as_ref().map_or(state.place(), |chapter| chapter.from), state.count());
-            let pin = shelf.pin(below);
+            // From the beginning of the section that the place lies in, or from the base.
+            let below = match &chapter {
+                Some(chapter) => chapter.index(&*self.disk)?.section_of(at),
+                None => From { place: state.place(), time_ms: 0, count: state.count() },
+            };
+            let pin = shelf.pin(below.place);
             drop(state);
-            let mut opened = Opened { layer: Layer::new(below, count), pin, at, tail: 0 };
+            let mut opened = Opened { layer: Layer::new(below.place, below.count), pin, at, tail: 0 };
+            let below = below.place;
             match chapter {
-                Some(chapter) => {
-                    opened.layer = Layer::new(below, chapter.index(&*self.disk)?.count);
-                    opened.apply(&chapter.records(&*self.disk, below, at)?)?;
-                }
+                Some(chapter) => chapter.each_block(&*self.disk, (below, at), |records| opened.apply(records))?,
                 None => {
                     let mut after = below;
                     while after < at {
@@ -189,12 +252,14 @@ impl Library {
         })
     }
 
-    /// Looks again when a fold has moved records from the log to a chapter between two steps.
+    /// Looks again when a fold has moved records from the log to a chapter between two steps, or chapters were joined or dropped.
     fn again_if_moved<T>(&self, shelf: &Shelf, mut look: impl FnMut() -> Result<T, PagesError>) -> Result<T, PagesError> {
         for _ in 0..TRIES {
-            let place = shelf.state.read().place();
+            let moved = || shelf.state.read().moved;
+            let before = moved();
             match look() {
-                Err(PagesError::Log(LogError::Trimmed { .. })) if shelf.state.read().place() != place => {}
+                Err(PagesError::Log(LogError::Trimmed { .. })) if moved() != before => {}
+                Err(PagesError::File(_, e)) if e.kind() == io::ErrorKind::NotFound && moved() != before => {}
                 result => return result,
             }
         }
@@ -213,21 +278,23 @@ impl Library {
         if let Some(record) = self.last_in_tail(&shelf, Seq(u64::MAX), |record| record.time_ms <= time_ms)? {
             return Ok(record.seq);
         }
-        let (chapters, base) = {
-            let state = shelf.state.read();
-            (state.chapters.clone(), state.base.as_ref().map(|base| base.header))
-        };
-        for chapter in chapters.iter().rev() {
-            if let Some(place) = chapter.place_at(&*self.disk, time_ms)? {
-                return Ok(place);
+        self.again_if_moved(&shelf, || {
+            let (chapters, base) = {
+                let state = shelf.state.read();
+                (state.chapters.clone(), state.base.as_ref().map(|base| base.header))
+            };
+            for chapter in chapters.iter().rev() {
+                if let Some(place) = chapter.place_at(&*self.disk, time_ms)? {
+                    return Ok(place);
+                }
             }
-        }
-        let (first, first_ms) = match (chapters.first(), base) {
-            (Some(chapter), _) => (chapter.from, chapter.index(&*self.disk)?.from_time_ms),
-            (None, Some(header)) => (header.place, header.time_ms),
-            (None, None) => (Seq(0), 0),
-        };
-        if first == Seq(0) || first_ms <= time_ms { Ok(first) } else { Err(PagesError::Expired { actor, at: Seq(0), first }) }
+            let (first, first_ms) = match (chapters.first(), base) {
+                (Some(chapter), _) => (chapter.from, chapter.index(&*self.disk)?.first().time_ms),
+                (None, Some(header)) => (header.place, header.time_ms),
+                (None, None) => (Seq(0), 0),
+            };
+            if first == Seq(0) || first_ms <= time_ms { Ok(first) } else { Err(PagesError::Expired { actor, at: Seq(0), first }) }
+        })
     }
 
     /// The latest checkpoint that is not after a place. The last one of the time that is no longer kept is still found.
@@ -242,22 +309,25 @@ impl Library {
         if let Some(record) = self.last_in_tail(&shelf, at, |record| record.kind == RecordKind::Checkpoint)? {
             return Ok(Some(record));
         }
-        let chapters = shelf.state.read().chapters.clone();
-        for chapter in chapters.iter().rev().filter(|chapter| chapter.from < at) {
-            if let Some(record) = chapter.checkpoint(&*self.disk, at)? {
-                return Ok(Some(record));
+        self.again_if_moved(&shelf, || {
+            let chapters = shelf.state.read().chapters.clone();
+            for chapter in chapters.iter().rev().filter(|chapter| chapter.from < at) {
+                if let Some(record) = chapter.checkpoint(&*self.disk, at)? {
+                    return Ok(Some(record));
+                }
             }
-        }
-        Ok(shelf.checkpoint(self)?.filter(|record| record.seq <= at))
+            Ok(shelf.checkpoint(self)?.filter(|record| record.seq <= at))
+        })
     }
 
-    /// The last record after the base's place, up to another, that is as wanted.
+    /// The last record after the base's place, up to another, that is as wanted. Most often it is one of the very last.
     fn last_in_tail(&self, shelf: &Shelf, to: Seq, wanted: impl Fn(&Record) -> bool) -> Result<Option<Record>, PagesError> {
         self.again_if_moved(shelf, || {
             let place = shelf.state.read().place();
-            let mut to = self.log.head(shelf.actor).seq.min(to);
+            let (mut to, mut window) = (self.log.head(shelf.actor).seq.min(to), 1);
             while to > place {
-                let after = place.max(Seq(to.0.saturating_sub(WINDOW)));
+                let after = place.max(Seq(to.0.saturating_sub(window)));
+                window = (window * 4).min(WINDOW);
                 let records = self.log.read(shelf.actor, after, to)?;
                 if let Some(record) = records.into_iter().rev().find(|record| wanted(record)) {
                     return Ok(Some(record));
@@ -268,8 +338,8 @@ impl Library {
         })
     }
 
-    /// Bytes of an actor's records that no fold has brought to its base yet: what its next activation reads. Counted while its pages are open
-    /// (checkpoints appended meanwhile left out), else read from the log.
+    /// What the next activation of an actor reads: its records that no fold has brought to its base yet, in bytes, each counted as 1 KiB longer than
+    /// its body. Counted while its pages are open (checkpoints appended meanwhile left out), else read from the log.
     ///
     /// # Errors
     /// When files or log cannot be read or are damaged.
@@ -287,8 +357,8 @@ impl Library {
             let (mut after, head) = (shelf.state.read().place(), self.log.head(actor).seq);
             while after < head {
                 let to = head.min(Seq(after.0.saturating_add(WINDOW)));
-                let read: usize = self.log.read(actor, after, to)?.iter().map(|record| record.body.len()).sum();
-                bytes.set(bytes.get() + read as u64);
+                let read: u64 = self.log.read(actor, after, to)?.iter().map(|record| weight(&record.body)).sum();
+                bytes.set(bytes.get() + read);
                 after = to;
             }
             Ok(())
@@ -318,7 +388,7 @@ impl Library {
 impl Opened {
     fn apply(&mut self, records: &[Record]) -> Result<(), PagesError> {
         for record in records {
-            self.tail += record.body.len() as u64;
+            self.tail += weight(&record.body);
             apply(&mut self.layer, record, |page, into| self.pin.shelf.read_as_of(self.pin.place(), page, into))?;
         }
         Ok(())

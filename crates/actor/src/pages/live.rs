@@ -1,11 +1,19 @@
 //! The pages of a live database: base, overlay, and the transaction that is open.
 //!
 //! Owned by one `database`. Everything that the log's tail changed is in the overlay, so a fold in another thread may bring the base forward under
-//! it: the fold only writes pages that are here.
+//! it: the fold only writes pages that are here. When it has, it takes them out of the overlay. Who wants a view of what is there now shares the
+//! overlay's pages instead of reading the log again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
+use parking_lot::{RwLock, RwLockReadGuard};
 use skep_id::ActorId;
 
 use super::{
@@ -14,14 +22,59 @@ use super::{
     layer::{Found, Layer},
     shelf::Shelf,
 };
-use crate::record::Seq;
+use crate::record::{Epoch, Seq};
 
 /// The pages of a live database.
 #[derive(Debug)]
 pub struct Pages {
     shelf: Arc<Shelf>,
-    layer: Layer,
+    overlay: Arc<Overlay>,
     open: Transaction,
+}
+
+/// What the log's tail changed, as the owner of the actor has it.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    layer: RwLock<Layer>,
+    /// The owner's term: what is appended in a later one is not here, and what is here may not have become durable.
+    pub epoch: Epoch,
+    /// Memory in bytes.
+    bytes: Arc<AtomicUsize>,
+    /// The same of all overlays of the library.
+    total: Arc<AtomicUsize>,
+}
+
+impl Overlay {
+    fn new(layer: Layer, epoch: Epoch, total: Arc<AtomicUsize>) -> Arc<Self> {
+        let bytes = layer.bytes();
+        total.fetch_add(bytes, Relaxed);
+        Arc::new(Self { layer: RwLock::new(layer), epoch, bytes: Arc::new(AtomicUsize::new(bytes)), total })
+    }
+
+    pub fn layer(&self) -> RwLockReadGuard<'_, Layer> {
+        self.layer.read()
+    }
+
+    /// What lies below was brought to a later place by a fold.
+    pub fn settle(&self, place: Seq, count: u32) {
+        self.change(|layer| layer.settle(place, count));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Layer) -> T) -> T {
+        let mut layer = self.layer.write();
+        let done = change(&mut layer);
+        let (now, before) = (layer.bytes(), self.bytes.load(Relaxed));
+        self.bytes.store(now, Relaxed);
+        self.total.fetch_add(now, Relaxed);
+        self.total.fetch_sub(before, Relaxed);
+        done
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes.load(Relaxed), Relaxed);
+    }
 }
 
 /// What was written since the last commit.
@@ -40,9 +93,11 @@ impl Transaction {
 }
 
 impl Pages {
-    pub(super) fn new(shelf: Arc<Shelf>, layer: Layer) -> Self {
-        let open = Transaction::new(layer.count);
-        Self { shelf, layer, open }
+    /// Of an owner whose term is `epoch`; `total` is what the overlays of all take.
+    pub(super) fn new(shelf: Arc<Shelf>, layer: Layer, epoch: Epoch, total: Arc<AtomicUsize>) -> Self {
+        let (open, overlay) = (Transaction::new(layer.count), Overlay::new(layer, epoch, total));
+        shelf.opened(&overlay);
+        Self { shelf, overlay, open }
     }
 
     /// Whose.
@@ -54,7 +109,7 @@ impl Pages {
     /// The place of the last commit; what follows it in the log changed no pages.
     #[must_use]
     pub fn at(&self) -> Seq {
-        self.layer.at
+        self.overlay.layer().at
     }
 
     /// Pages that the database has, the open transaction included.
@@ -77,7 +132,7 @@ impl Pages {
     }
 
     fn read_committed(&self, page: u32, into: &mut Page) -> Result<(), PagesError> {
-        self.layer.read(page, into, |page, into| self.shelf.read(page, into))
+        self.overlay.layer().read(page, into, |page, into| self.shelf.read(page, into))
     }
 
     /// Writes a page, from 1, in the open transaction; the database grows as needed. Page 0 is no page and nothing is written.
@@ -104,49 +159,23 @@ impl Pages {
     /// Whether anything was written in the open transaction.
     #[must_use]
     pub fn changed(&self) -> bool {
-        !self.open.pages.is_empty() || self.open.count != self.layer.count || self.open.floor < self.layer.count
+        let count = self.overlay.layer().count;
+        !self.open.pages.is_empty() || self.open.count != count || self.open.floor < count
     }
 
     /// Undoes the open transaction.
     pub fn discard(&mut self) {
-        self.open = Transaction::new(self.layer.count);
+        self.open = Transaction::new(self.overlay.layer().count);
     }
 
     /// Closes the open transaction as the change at a place: the body of its record, which is to be appended there.
     pub fn commit(&mut self, at: Seq, meta: &CommitMeta) -> Bytes {
-        self.settle();
-        let mut open = std::mem::replace(&mut self.open, Transaction::new(0));
-        // Cut off and grown again within the transaction: zeros where something was.
-        for page in open.floor.saturating_add(1)..=open.count.min(self.layer.count) {
-            open.pages.entry(page).or_insert_with(|| Arc::new(ZERO));
-        }
-        self.layer.resize(at, open.count);
-        let mut draft = Draft::default();
-        for (page, now) in open.pages {
-            let mut read = ZERO;
-            let before = match self.layer.find(page) {
-                Found::Here(content) => Some(&**content),
-                Found::Zero => Some(&ZERO),
-                // What cannot be read is replaced: all of it goes into the record.
-                Found::Below => self.shelf.read(page, &mut read).is_ok().then_some(&read),
-            };
-            if draft.page(page, &now, before) {
-                self.layer.put(page, at, now);
-            }
-        }
-        self.open = Transaction::new(self.layer.count);
-        let body = draft.finish(self.layer.count, *meta);
-        self.shelf.change_tail(body.len() as u64, 0);
+        let open = std::mem::replace(&mut self.open, Transaction::new(0));
+        let (draft, count) = self.overlay.change(|layer| (apply(layer, &self.shelf, at, open), layer.count));
+        self.open = Transaction::new(count);
+        let body = draft.finish(count, *meta);
+        self.shelf.change_tail(&body);
         body
-    }
-
-    /// Lets go of pages that the base has meanwhile.
-    fn settle(&mut self) {
-        let (place, count) = {
-            let state = self.shelf.state.read();
-            (state.place(), state.count())
-        };
-        self.layer.settle(place, count);
     }
 
     /// The database as of a durable place; that of the last commit costs nothing. The open transaction is not part of it.
@@ -154,13 +183,12 @@ impl Pages {
     /// # Errors
     /// As [`Library::view`](super::Library::view).
     pub fn view(&self, at: Seq) -> Result<View, PagesError> {
-        if at < self.layer.at {
-            return self.shelf.library()?.view(self.shelf.actor, at);
+        let layer = self.overlay.layer().clone();
+        let view = if at < layer.at { None } else { self.shelf.view(layer, at) };
+        match view {
+            Some(view) => Ok(view),
+            None => self.shelf.library()?.view(self.shelf.actor, at),
         }
-        let (mut layer, state) = (self.layer.clone(), self.shelf.state.read());
-        layer.settle(state.place(), state.count());
-        let pin = self.shelf.pin(layer.below);
-        Ok(View::new(layer, at, pin))
     }
 
     /// Writes into the open transaction all pages that differ from a view, so that the commit which follows brings its database here. Returns
@@ -194,14 +222,13 @@ impl Pages {
         let library = self.shelf.library()?;
         let mut pages: Vec<u32> = self.open.pages.keys().copied().collect();
         pages.extend(self.open.floor.saturating_add(1)..=view.count());
-        pages.extend(self.layer.touched());
+        pages.extend(self.overlay.layer().touched());
         pages.extend(view.layer().touched());
         let state = self.shelf.state.read();
-        let since = state.chapters.iter().filter(|chapter| chapter.from >= view.layer().below);
+        let since = state.chapters.iter().filter(|chapter| chapter.to > view.layer().below);
         for chapter in since {
             pages.extend(chapter.pages(&*library.disk)?);
-            let index = chapter.index(&*library.disk)?;
-            pages.extend(index.count.min(index.count_after).saturating_add(1)..=index.count.max(index.count_after));
+            pages.extend(chapter.index(&*library.disk)?.ends());
         }
         drop(state);
         pages.sort_unstable();
@@ -212,12 +239,42 @@ impl Pages {
     /// Memory in bytes that pages take which the base has not got yet, the open transaction included.
     #[must_use]
     pub fn overlay_bytes(&self) -> usize {
-        self.layer.bytes() + self.open.pages.len() * (PAGE + 64)
+        self.overlay.bytes.load(Relaxed) + self.open.pages.len() * (PAGE + 64)
     }
 
-    /// Bytes of records in the log's tail: what an activation would read. Checkpoints appended since these pages were opened are not counted.
+    /// The same without the open transaction, kept as it is now by who commits and folds.
+    #[must_use]
+    pub fn overlay(&self) -> Arc<AtomicUsize> {
+        self.overlay.bytes.clone()
+    }
+
+    /// What an activation would read of the log's tail: as [`Library::tail_bytes`](super::Library::tail_bytes). Checkpoints appended since these
+    /// pages were opened are not counted.
     #[must_use]
     pub fn tail_bytes(&self) -> u64 {
         self.shelf.tail().unwrap_or(0)
     }
+}
+
+/// Lays a transaction above what is there: what of it goes into the record.
+fn apply(layer: &mut Layer, shelf: &Shelf, at: Seq, mut open: Transaction) -> Draft {
+    // Cut off and grown again within the transaction: zeros where something was.
+    for page in open.floor.saturating_add(1)..=open.count.min(layer.count) {
+        open.pages.entry(page).or_insert_with(|| Arc::new(ZERO));
+    }
+    layer.resize(at, open.count);
+    let mut draft = Draft::default();
+    for (page, now) in open.pages {
+        let mut read = ZERO;
+        let before = match layer.find(page) {
+            Found::Here(content) => Some(&**content),
+            Found::Zero => Some(&ZERO),
+            // What cannot be read is replaced: all of it goes into the record.
+            Found::Below => shelf.read(page, &mut read).is_ok().then_some(&read),
+        };
+        if draft.page(page, &now, before) {
+            layer.put(page, at, now);
+        }
+    }
+    draft
 }

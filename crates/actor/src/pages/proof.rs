@@ -463,6 +463,128 @@ fn a_fold_that_is_cut_off_anywhere_loses_nothing() {
     cut_everywhere(eventful, &Action::Fold { many: 1 });
 }
 
+/// An actor whose next fold leaves enough chapters to be joined, and a child that reads from one of them.
+fn long_history() -> World {
+    let mut world = World::new();
+    let shrink = Action::Commit { who: 0, truncate: Some(2), edits: vec![(2, 7, 7)] };
+    let actions = [
+        Action::Create,
+        commit(0, &[(1, 0, 1), (2, 0, 2), (3, 1, 3), (8, 2, 9)]),
+        Action::Fold { many: 0 },
+        commit(0, &[(1, 9, 9), (5, 5, 5)]),
+        Action::Checkpoint { who: 0 },
+        Action::Fold { many: 0 },
+        shrink,
+        Action::Fork { who: 0, place: 3 },
+        commit(0, &[(6, 1, 1)]),
+    ];
+    actions.iter().for_each(|action| world.act(action).unwrap());
+    world
+}
+
+#[test]
+fn a_join_that_is_cut_off_anywhere_loses_nothing() {
+    let mut world = long_history();
+    world.act(&Action::Fold { many: 0 }).unwrap();
+    assert_eq!(chapters(&world, actor(1)), 1, "they were not joined");
+    world.check_all();
+    cut_everywhere(long_history, &Action::Fold { many: 0 });
+}
+
+fn chapters(world: &World, who: ActorId) -> usize {
+    world.library.shelf(who).unwrap().state.read().chapters.len()
+}
+
+#[test]
+fn an_expiry_of_joined_chapters_that_is_cut_off_anywhere_loses_nothing() {
+    let joined = || {
+        let mut world = long_history();
+        world.act(&Action::Fold { many: 0 }).unwrap();
+        // What was joined had been removed, but not durably.
+        world.restart(4);
+        world.act(&commit(0, &[(1, 1, 1)])).unwrap();
+        world
+    };
+    cut_everywhere(joined, &Action::Expire { place: 255 });
+}
+
+#[test]
+fn a_view_that_is_held_does_not_see_that_chapters_are_joined() {
+    let mut world = long_history();
+    for place in 0..6 {
+        world.act(&Action::View { who: 0, place }).unwrap();
+    }
+    for n in 0..20 {
+        world.act(&commit(0, &[(1 + n % 7, n as u16, n as u8)])).unwrap();
+        world.act(&Action::Fold { many: 0 }).unwrap();
+        world.act(&Action::View { who: 0, place: n as u8 * 3 }).unwrap();
+        world.check_held();
+    }
+    world.check_all();
+}
+
+#[test]
+fn many_folds_leave_few_chapters_and_each_can_still_expire() {
+    let mut world = World::new();
+    world.act(&Action::Create).unwrap();
+    for n in 0..100 {
+        world.act(&commit(0, &[(1 + n % 7, n as u16, n as u8)])).unwrap();
+        world.act(&Action::Fold { many: 0 }).unwrap();
+    }
+    assert!(chapters(&world, actor(1)) <= 14, "{}", chapters(&world, actor(1)));
+    world.check_all();
+    // The past of a second is kept: a chapter has a sixteenth of that at most, some six of these records.
+    let mut world = World::new();
+    world.library.keep_for(1000);
+    world.act(&Action::Create).unwrap();
+    for n in 0..100 {
+        world.act(&commit(0, &[(1 + n % 7, n as u16, n as u8)])).unwrap();
+        world.act(&Action::Fold { many: 0 }).unwrap();
+    }
+    let before = chapters(&world, actor(1));
+    assert!((12..50).contains(&before), "{before}");
+    world.act(&Action::Expire { place: 128 }).unwrap();
+    let after = chapters(&world, actor(1));
+    assert!(after < before * 6 / 10 && after > before * 4 / 10, "{before} then {after}");
+    world.check_all();
+}
+
+#[test]
+fn what_was_not_kept_is_in_no_view() {
+    let mut world = World::new();
+    world.act(&Action::Create).unwrap();
+    world.act(&commit(0, &[(1, 0, 1)])).unwrap();
+    let who = actor(1);
+    let pages = world.live.get_mut(&who).unwrap();
+    pages.write(1, &[9; PAGE]);
+    pages.commit(Seq(3), &CommitMeta::default());
+    let kept = [Arc::new(world.model[&who].last().unwrap().to_vec())];
+    assert_eq!(shown(&world.library.view(who, Seq(2)).unwrap()).unwrap(), *kept[0], "it is not durable");
+    // The record is lost with its owner, and the next owner takes its place before it has opened anything.
+    world.append_same(who, RecordKind::Fence, Bytes::new());
+    assert_eq!(shown(&world.library.view(who, Seq(3)).unwrap()).unwrap(), *kept[0], "another owner's fence is there instead");
+}
+
+#[test]
+fn what_a_fold_has_brought_to_the_base_takes_no_memory() {
+    let mut world = World::new();
+    world.act(&Action::Create).unwrap();
+    world.act(&commit(0, &[(1, 0, 1), (2, 0, 2), (3, 1, 3)])).unwrap();
+    let (who, library) = (actor(1), world.library.clone());
+    let before = library.overlay_bytes();
+    assert!(before >= 3 * PAGE && world.live[&who].overlay_bytes() == before && library.weight(who).0 == before);
+    // Who looks for damage opens the pages, and is not their owner.
+    assert_eq!(library.inspect(who, false), []);
+    let still = library.still(who, Seq(3)).unwrap().unwrap();
+    world.act(&Action::Fold { many: 0 }).unwrap();
+    assert_eq!((library.overlay_bytes(), world.live[&who].overlay_bytes(), library.weight(who)), (0, 0, (0, 0)));
+    assert_eq!(shown(&still).unwrap(), **world.model[&who].last().unwrap());
+    world.act(&commit(0, &[(2, 0, 2)])).unwrap();
+    world.check_all();
+    world.live.clear();
+    assert_eq!(library.overlay_bytes(), 0);
+}
+
 #[test]
 fn a_fill_that_is_cut_off_anywhere_loses_nothing() {
     cut_everywhere(eventful, &Action::Fill { who: 1 });

@@ -22,14 +22,18 @@ use super::{
     chapter::{self, Chapter},
     commit::decode_fork,
     keep::{self, Kept},
+    layer::Layer,
     library::Library,
+    live::Overlay,
     scan::Scan,
     view::View,
 };
 use crate::record::{Record, RecordKind, Seq};
 
-/// Bytes of the log's tail are not known.
+/// The length of the log's tail is not known.
 const UNKNOWN: u64 = u64::MAX;
+/// Finding, checking and applying a record takes as long as reading so many bytes.
+const RECORD_COST: u64 = 1 << 10;
 /// A child's log says among so many first records where it began.
 const FORK_WITHIN: u64 = 8;
 const CHECKPOINT: &str = "checkpoint";
@@ -51,8 +55,10 @@ pub(super) struct Shelf {
     pub state: RwLock<State>,
     /// Places that views need the history from, and how many views do.
     pins: Mutex<BTreeMap<Seq, usize>>,
-    /// Bytes of records after the base's place, as far as this process saw them.
+    /// What reading the records after the base's place costs, as far as this process saw them.
     tail: AtomicU64,
+    /// Of who has the pages open.
+    overlay: Mutex<Weak<Overlay>>,
 }
 
 /// What the files are.
@@ -73,6 +79,8 @@ pub(super) struct State {
     pub leaving: Vec<Arc<Chapter>>,
     /// The base as it is read, or its name, may not be durable.
     pub unsure: bool,
+    /// Counts what moved between log and chapters, or among these.
+    pub moved: u64,
     pub gone: bool,
 }
 
@@ -171,6 +179,7 @@ impl Shelf {
             state: RwLock::default(),
             pins: Mutex::default(),
             tail: AtomicU64::new(UNKNOWN),
+            overlay: Mutex::default(),
         }
     }
 
@@ -260,14 +269,16 @@ impl Shelf {
     fn arrange(&self, library: &Library, state: &mut State) -> Result<(), PagesError> {
         let place = state.place();
         let unfinished = state.chapters.pop_if(|chapter| chapter.from >= place);
-        let mut from = place;
-        let connected = |chapter: &&Arc<Chapter>| {
-            let connected = chapter.to == from;
-            from = if connected { chapter.from } else { from };
-            connected
-        };
-        let kept = state.chapters.iter().rev().take_while(connected).count();
-        state.strays = state.chapters.drain(..state.chapters.len() - kept).collect();
+        // Of those that end at one place, one that was joined has what the others have; a crash may have left both.
+        let (mut from, mut kept) = (place, Vec::new());
+        let longest = |to: Seq| state.chapters.iter().filter(|chapter| chapter.to == to).min_by_key(|chapter| chapter.from).cloned();
+        while let Some(chapter) = longest(from) {
+            from = chapter.from;
+            kept.push(chapter);
+        }
+        kept.reverse();
+        state.chapters.retain(|chapter| !kept.iter().any(|kept| Arc::ptr_eq(kept, chapter)));
+        state.strays = std::mem::replace(&mut state.chapters, kept);
         let Some(chapter) = unfinished else { return Ok(()) };
         if chapter.from != place || library.log.head(self.actor).first > place.next() {
             return Err(PagesError::damaged(&self.path, 0, format!("it is as of {place}, but was folded to {}", chapter.to)));
@@ -284,7 +295,7 @@ impl Shelf {
                 base.write_header(base.header)?;
                 let mut content = ZERO;
                 for page in chapter.pages(disk)? {
-                    chapter.page(disk, page, &mut content)?;
+                    chapter.page(disk, chapter.from, page, &mut content)?;
                     base.write(page, &content)?;
                 }
                 base.sync()?;
@@ -331,15 +342,15 @@ impl Shelf {
         self.state.read().read(page, into)
     }
 
-    /// A page as of a place that a chapter begins at, or the base's; the place must be pinned.
+    /// A page as of a place that a section of a chapter begins at, or the base's; the place must be pinned.
     pub fn read_as_of(&self, place: Seq, page: u32, into: &mut Page) -> Result<(), PagesError> {
         let library = self.library()?;
         let state = self.state.read();
         if state.gone {
             return Err(PagesError::Gone(self.actor));
         }
-        for chapter in state.chapters.iter().filter(|chapter| chapter.from >= place) {
-            if chapter.page(&*library.disk, page, into)? {
+        for chapter in state.chapters.iter().filter(|chapter| chapter.to > place) {
+            if chapter.page(&*library.disk, place, page, into)? {
                 return Ok(());
             }
         }
@@ -361,7 +372,38 @@ impl Shelf {
         self.state.read().origin.as_ref().map_or(0, |(_, parent)| parent.depth())
     }
 
-    /// Bytes in the log's tail, if this process has counted them.
+    /// Somebody has opened the pages.
+    pub fn opened(&self, overlay: &Arc<Overlay>) {
+        *self.overlay.lock() = Arc::downgrade(overlay);
+    }
+
+    /// Of who has the pages open, if anybody has.
+    pub fn overlay(&self) -> Option<Arc<Overlay>> {
+        self.overlay.lock().upgrade()
+    }
+
+    /// Takes what the base has by now out of the overlay.
+    pub fn settle(&self) {
+        let Some(overlay) = self.overlay() else { return };
+        let (place, count) = {
+            let state = self.state.read();
+            (state.place(), state.count())
+        };
+        overlay.settle(place, count);
+    }
+
+    /// A view of a layer that lies on this base. `None` when the base is beyond `at`: then only the history knows what was there.
+    pub fn view(self: &Arc<Self>, mut layer: Layer, at: Seq) -> Option<View> {
+        let state = self.state.read();
+        if state.gone || state.place() > at {
+            return None;
+        }
+        layer.settle(state.place(), state.count());
+        let pin = self.pin(layer.below);
+        Some(View::new(layer, at, pin))
+    }
+
+    /// What reading the log's tail costs, if this process has counted it.
     pub fn tail(&self) -> Option<u64> {
         Some(self.tail.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNKNOWN)
     }
@@ -370,11 +412,19 @@ impl Shelf {
         self.tail.store(bytes, Ordering::Relaxed);
     }
 
-    /// The tail became longer or, by a fold, shorter.
-    pub fn change_tail(&self, more: u64, less: u64) {
-        let change = |bytes: u64| (bytes != UNKNOWN).then(|| (bytes + more).saturating_sub(less));
+    /// A record more.
+    pub fn change_tail(&self, body: &[u8]) {
+        self.update_tail(|bytes| bytes + weight(body));
+    }
+
+    /// A fold took so much away.
+    pub fn shorten_tail(&self, less: u64) {
+        self.update_tail(|bytes| bytes.saturating_sub(less));
+    }
+
+    fn update_tail(&self, change: impl Fn(u64) -> u64) {
         // An unknown tail stays unknown.
-        let _ = self.tail.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        let _ = self.tail.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| (bytes != UNKNOWN).then(|| change(bytes)));
     }
 
     /// The file that says that a child reads from this actor as of a place.
@@ -421,6 +471,11 @@ impl Shelf {
         };
         write().map_err(PagesError::file(&path))
     }
+}
+
+/// What reading a record costs, in bytes read at once: small ones are many.
+pub(super) fn weight(body: &[u8]) -> u64 {
+    body.len() as u64 + RECORD_COST
 }
 
 /// Child and place, from the name of its mark.
