@@ -478,6 +478,18 @@ async fn newest_pages_that_take_much_memory_are_brought_to_the_file_and_that_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_actor_starts_again_when_what_it_wrote_since_it_was_written_down_is_in_its_file() {
+    let mut house = House::with(|config| config.overlay_bytes = 1);
+    house.add(1, 7).await;
+    house.asleep(id(1)).await;
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    account(&active).add(8, 8).await.expect("works in a test");
+    folds(&house, &[1]).await;
+    house.crash();
+    assert_eq!(house.total(id(1)).await, 15);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn newest_pages_of_many_that_take_much_memory_together_are_brought_to_their_files() {
     let house = House::with(|config| (config.overlays_bytes, config.idle_ms) = (1, 60_000));
     for n in 1..=5 {

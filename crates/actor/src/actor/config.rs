@@ -30,7 +30,7 @@ pub struct Config {
     pub retention_ms: u64,
     /// How often retention is looked after, in milliseconds. Default: 10 minutes.
     pub expire_every_ms: u64,
-    /// Actors whose records are brought to their files at once, when the log is crowded. Default: 256.
+    /// Actors whose records are brought to their files at once, when the log is crowded. Default: 64.
     pub fold_at_once: usize,
     /// What of an actor's newest pages is kept in memory before they are brought to its file, in bytes: what the first start of a fork may have to read. Default: 1 MiB.
     pub overlay_bytes: usize,
@@ -63,7 +63,7 @@ impl Default for Config {
             deploy_wait_ms: 10_000,
             retention_ms: 30 * 24 * 3_600_000,
             expire_every_ms: 600_000,
-            fold_at_once: 256,
+            fold_at_once: 64,
             overlay_bytes: 1 << 20,
             overlays_bytes: 256 << 20,
             tail_bytes: 16 << 20,

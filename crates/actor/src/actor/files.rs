@@ -279,10 +279,12 @@ impl Files {
 
     /// The heap of a checkpoint, if nothing was written after it and its code is in force; or why not.
     fn may_wake(&self, record: &Record, head: Head, code: &str) -> Result<Result<Heap, String>, ActorError> {
-        // Most often it is the last record there is, and then there is nothing to read.
+        // Most often it is the last record there is, and then there is nothing to read. If there are many more, one of them is a commit.
+        let most = Seq(record.seq.0.saturating_add(HEAP_WAKES as u64 + 1));
         let after =
-            if record.seq == head.seq { Vec::new() } else { self.log.read(record.actor, record.seq, head.seq).map_err(PagesError::Log)? };
-        if after.iter().any(|record| record.kind != RecordKind::Fence) {
+            if record.seq == head.seq { Some(Vec::new()) } else { self.library.kinds(record.actor, record.seq, head.seq.min(most))? };
+        let Some(after) = after else { return Ok(Err("what it did since it was written down is no longer kept".to_owned())) };
+        if after.iter().any(|kind| *kind != RecordKind::Fence) {
             return Ok(Err("it wrote after it was written down".to_owned()));
         }
         if after.len() >= HEAP_WAKES {

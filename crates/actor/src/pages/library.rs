@@ -338,6 +338,34 @@ impl Library {
         })
     }
 
+    /// Kinds of the records of an actor after a place up to another, from the log or its history. `None`: they are no longer kept.
+    ///
+    /// # Errors
+    /// When files or log cannot be read or are damaged.
+    pub fn kinds(self: &Arc<Self>, actor: ActorId, after: Seq, to: Seq) -> Result<Option<Vec<RecordKind>>, PagesError> {
+        let shelf = self.shelf(actor)?;
+        self.again_if_moved(&shelf, || {
+            let (place, first, chapters) = {
+                let state = shelf.state.read();
+                (state.place(), state.first(), state.chapters.clone())
+            };
+            if after < first {
+                return Ok(None);
+            }
+            let mut kinds = Vec::new();
+            for chapter in chapters.iter().filter(|chapter| chapter.to > after && chapter.from < to) {
+                chapter.each_block(&*self.disk, (after, to), |records| {
+                    kinds.extend(records.iter().map(|record| record.kind));
+                    Ok(())
+                })?;
+            }
+            if to > place {
+                kinds.extend(self.log.read(actor, after.max(place), to)?.iter().map(|record| record.kind));
+            }
+            Ok(Some(kinds))
+        })
+    }
+
     /// What the next activation of an actor reads: its records that no fold has brought to its base yet, in bytes, each counted as 1 KiB longer than
     /// its body. Counted while its pages are open (checkpoints appended meanwhile left out), else read from the log.
     ///
