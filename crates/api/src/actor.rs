@@ -76,6 +76,9 @@ pub struct ActorDetails {
     /// Named alarms and the one without a name (`""`), ms since the epoch.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub alarms: BTreeMap<String, i64>,
+    /// Bookmarks of the places that its code keeps beyond retention, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub snapshots: BTreeMap<String, String>,
     /// The newest lines of its own log: why it last began without its heap, what failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<ActorLine>,

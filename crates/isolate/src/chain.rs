@@ -1,8 +1,11 @@
 //! Where a call stands in the chain of calls that led to it: a request makes a worker call another, which calls a third …
 //! Carried with every call from isolate to isolate, and checked where it enters one, so that a ring of workers ends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::outcome::{Exception, Outcome};
 
@@ -17,6 +20,31 @@ const CALLS_MAX: u32 = 100_000;
 /// tail that calls the worker it listens to, would never come to rest.
 const TAILS_MAX: u32 = 4;
 
+/// Actors of which one chain gathers receipts.
+const RECEIPTS_MAX: usize = 64;
+
+/// Receipts of the actors that a chain of calls comes through, gathered for whoever made the first call. One for each actor, the latest.
+#[derive(Clone, Debug, Default)]
+pub struct Receipts(Arc<Mutex<BTreeMap<Arc<str>, String>>>);
+
+impl Receipts {
+    /// An actor has answered, and this says where in its log everything is that it wrote before. The first 64 actors count.
+    pub fn put(&self, actor: &str, receipt: String) {
+        let mut gathered = self.0.lock();
+        if let Some(known) = gathered.get_mut(actor) {
+            *known = receipt;
+        } else if gathered.len() < RECEIPTS_MAX {
+            gathered.insert(actor.into(), receipt);
+        }
+    }
+
+    /// What was gathered so far, by actor.
+    #[must_use]
+    pub fn gathered(&self) -> Vec<String> {
+        self.0.lock().values().cloned().collect()
+    }
+}
+
 /// The chain behind a call. The default is a call from outside.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
@@ -27,6 +55,8 @@ pub struct Chain {
     calls: Option<Arc<AtomicU32>>,
     /// What observers know it by.
     label: Option<Arc<str>>,
+    /// Where receipts go, if somebody wants them.
+    receipts: Option<Receipts>,
 }
 
 impl Chain {
@@ -34,6 +64,19 @@ impl Chain {
     #[must_use]
     pub fn labelled(self, label: &str) -> Self {
         Self { label: Some(label.into()), ..self }
+    }
+
+    /// The same chain, and the receipts of the actors that it will come through.
+    #[must_use]
+    pub fn with_receipts(self) -> (Self, Receipts) {
+        let receipts = Receipts::default();
+        (Self { receipts: Some(receipts.clone()), ..self }, receipts)
+    }
+
+    /// Where whoever calls an actor for this chain puts the receipt; absent where nobody wants one.
+    #[must_use]
+    pub fn receipts(&self) -> Option<&Receipts> {
+        self.receipts.as_ref()
     }
 
     /// Its label.
@@ -44,12 +87,12 @@ impl Chain {
     /// The chain of a call that the call of this chain makes.
     pub(crate) fn next(&mut self) -> Self {
         let calls = Some(self.calls.get_or_insert_default().clone());
-        Self { depth: self.depth + 1, tails: self.tails, calls, label: self.label.clone() }
+        Self { depth: self.depth + 1, tails: self.tails, calls, label: self.label.clone(), receipts: self.receipts.clone() }
     }
 
     /// The chain of the call that delivers a trace of the call of this chain; `None` when it ends here.
     pub(crate) fn tail(&mut self) -> Option<Self> {
-        (self.tails < TAILS_MAX).then(|| Self { tails: self.tails + 1, ..self.next() })
+        (self.tails < TAILS_MAX).then(|| Self { tails: self.tails + 1, receipts: None, ..self.next() })
     }
 
     /// Whether it came from outside.
@@ -94,6 +137,14 @@ mod tests {
         assert!(calls.iter().all(Result::is_ok));
         assert!(root.next().enter().is_err());
         assert_eq!(Chain::default().next().enter(), Ok(()));
+        let (mut asking, receipts) = Chain::default().with_receipts();
+        for n in 0..=RECEIPTS_MAX {
+            asking.next().next().receipts().unwrap().put(&n.to_string(), "first".into());
+        }
+        asking.next().receipts().unwrap().put("0", "second".into());
+        let gathered = receipts.gathered();
+        assert_eq!((gathered.len(), gathered[0].as_str(), gathered[1].as_str()), (RECEIPTS_MAX, "second", "first"));
+        assert!(asking.tail().unwrap().receipts().is_none() && Chain::default().next().receipts().is_none());
         let mut tailed = Chain::default();
         for _ in 0..TAILS_MAX {
             tailed = tailed.tail().unwrap().next();

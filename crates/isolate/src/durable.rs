@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::loader::Loaded;
 use crate::socket::Socket;
-use crate::target::{BoxFuture, CallError, Target};
+use crate::target::{BoxFuture, CallError, Request, Response, Target};
 use crate::wire::{Wire, WireOut};
 use crate::worker::Worker;
 
@@ -48,6 +48,12 @@ pub trait Durable: Send + Debug {
     /// The facet of that name (`actor.facet`): running, or to be started as `class` by the first call to it. `None` if it is not running and no class
     /// is given. `id` is what the facet shall have as its own. `Err` is the name and the message of what is thrown.
     fn facet(&mut self, name: &str, class: Option<ActorClass>, id: Option<&str>) -> Result<Option<Arc<dyn Target>>, (String, String)>;
+
+    /// The actor's database at the end of this turn, or as of one of its bookmarks (`actor.snapshot`). `Err` is the name and the message of what is thrown.
+    fn snapshot(&mut self, bookmark: Option<&str>) -> Result<ActorSnapshot, (String, String)>;
+
+    /// The actor's database is to become what was put down there when the actor next starts (`actor.adopt`). The bookmark that undoes it; `Err` as above.
+    fn adopt(&mut self, snapshot: &ActorSnapshot) -> Result<String, (String, String)>;
 }
 
 /// Where actors of one class are reached: a binding of a worker, or `ctx.exports.<class>`.
@@ -81,6 +87,25 @@ pub struct Actor {
     pub targets: Vec<Arc<dyn Target>>,
     /// What it has behind it.
     pub durable: Box<dyn Durable>,
+}
+
+/// A database as it was, apart from its actor: who has a channel to it may bring an actor's database there, and do nothing else with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActorSnapshot {
+    /// The actor's id, 64 hexadecimal digits.
+    pub actor: String,
+    /// The place in its past, as the node writes that down.
+    pub bookmark: String,
+}
+
+impl Target for ActorSnapshot {
+    fn fetch(&self, _request: Request) -> BoxFuture<Result<Response, CallError>> {
+        Box::pin(async { Err(CallError::Refused("a snapshot is not called; give it to onNextSessionRestore".into())) })
+    }
+
+    fn actor_snapshot(&self) -> Option<&ActorSnapshot> {
+        Some(self)
+    }
 }
 
 /// A class whose instances may be facets: what the guest passes to `actor.facet`, and what [`Target::actor_class`] gives.

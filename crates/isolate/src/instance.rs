@@ -13,6 +13,7 @@ use crate::held::Held;
 use crate::host::Tables;
 use crate::image::{Image, PAGE};
 use crate::isolate::Exports;
+use crate::loader::Coming;
 use crate::ops;
 use crate::random;
 use crate::resources::Resources;
@@ -68,6 +69,8 @@ pub(crate) enum Effect {
     Abandon(u32),
     /// A synchronous operation that is not pure and whose result the guest does not need.
     Do { op: &'static str, args: Vec<WireOut> },
+    /// The code of a worker that an actor loads.
+    Arrive(Box<Coming>),
 }
 
 /// Why a turn did not end by itself. The isolate is gone.

@@ -64,6 +64,8 @@ pub enum Event {
     },
     /// The worker's own test.
     Test,
+    /// What the main module exports: the result is a JSON array of `[name, whether it is a class]`.
+    Exports,
     /// Traces of a worker that this one is a tail of.
     Tail {
         /// A JSON array of events.
@@ -105,6 +107,7 @@ impl Input {
             Self::Request(_) => "fetch",
             Self::Event(Event::Scheduled { .. }) => "scheduled",
             Self::Event(Event::Test) => "test",
+            Self::Event(Event::Exports) => "exports",
             Self::Event(Event::Tail { .. }) => "tail",
             Self::Event(Event::Run { .. }) => "run",
             Self::Event(Event::Alarm { .. }) => "alarm",
@@ -135,7 +138,7 @@ impl Input {
                 };
                 Trace::new(serde_json::json!({ "getWebSocketEvent": event }), entrypoint)
             }
-            Self::Event(Event::Test | Event::Run { .. }) => Trace::new(serde_json::Value::Null, entrypoint),
+            Self::Event(Event::Test | Event::Exports | Event::Run { .. }) => Trace::new(serde_json::Value::Null, entrypoint),
         }
     }
 

@@ -32,8 +32,8 @@ pub mod wire;
 mod worker;
 
 pub use body::{Body, BodyError, BodyStream, BodyWriter};
-pub use chain::Chain;
-pub use durable::{Actor, ActorClass, Durable, Namespace};
+pub use chain::{Chain, Receipts};
+pub use durable::{Actor, ActorClass, ActorSnapshot, Durable, Namespace};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use image::{IMAGE_HASH, Image, ImageError};
 pub use isolate::{Entry, Event, Isolate};

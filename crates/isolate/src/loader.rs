@@ -172,6 +172,11 @@ impl Loaded {
         self.code.send_replace(Code::Failed(outcome));
     }
 
+    /// Takes the code, or hears that there will be none, when [`Coming::arrive`] says so: before that nobody who has the worker notices.
+    pub(crate) fn coming(self: &Arc<Self>, what: Result<(Worker, Vec<Untransformed>), Outcome>) -> Coming {
+        Coming { loaded: self.clone(), what: Some(what) }
+    }
+
     /// Takes the code; calls go ahead once its modules are transformed.
     pub(crate) fn provide(self: &Arc<Self>, mut worker: Worker, untransformed: Vec<Untransformed>) {
         if untransformed.is_empty() {
@@ -229,6 +234,36 @@ impl Loaded {
     /// A target for one of its entrypoints.
     pub(crate) fn entrypoint(self: &Arc<Self>, entry: Entry) -> Arc<dyn Target> {
         Arc::new(LoadedEntrypoint { loaded: self.clone(), entry })
+    }
+}
+
+/// Code of a loaded worker that waits until what its actor wrote before is durable. Given up, the worker never comes, and is asked for anew.
+pub(crate) struct Coming {
+    loaded: Arc<Loaded>,
+    what: Option<Result<(Worker, Vec<Untransformed>), Outcome>>,
+}
+
+impl Coming {
+    pub(crate) fn arrive(mut self) {
+        match self.what.take() {
+            Some(Ok((worker, untransformed))) => self.loaded.provide(worker, untransformed),
+            Some(Err(outcome)) => self.loaded.fail(outcome),
+            None => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Coming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Coming({:?})", self.loaded)
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        if self.what.is_some() {
+            self.loaded.fail(Outcome::Cancelled("the actor that loads it was reset".into()));
+        }
     }
 }
 

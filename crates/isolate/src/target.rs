@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::body::Body;
 use crate::chain::Chain;
-use crate::durable::ActorClass;
+use crate::durable::{ActorClass, ActorSnapshot};
 use crate::outcome::Outcome;
 use crate::socket::Socket;
 
@@ -121,6 +121,11 @@ pub trait Target: Send + Sync + Debug {
 
     /// The class that it stands for, where it is one that facets may be made of.
     fn actor_class(&self) -> Option<ActorClass> {
+        None
+    }
+
+    /// The snapshot of an actor's database that it stands for, where it is one.
+    fn actor_snapshot(&self) -> Option<&ActorSnapshot> {
         None
     }
 

@@ -107,6 +107,8 @@ pub struct ActorDetails {
     pub bookmark: String,
     /// By name, ms since the epoch.
     pub alarms: BTreeMap<String, u64>,
+    /// Bookmarks of places that are kept beyond retention, by name.
+    pub snapshots: BTreeMap<String, String>,
     /// What happened to it, the latest first: ms since the epoch, and what.
     pub log: Vec<(u64, String)>,
 }
@@ -370,7 +372,7 @@ impl Inner {
     async fn clear(&self, id: ActorId) -> Result<(), ActorError> {
         match self.delete(id).await {
             Err(ActorError::Unknown(_)) => Ok(()),
-            deleted => deleted,
+            deleted => deleted.map(drop),
         }
     }
 
@@ -394,11 +396,11 @@ impl Inner {
         }
     }
 
-    async fn delete(&self, id: ActorId) -> Result<(), ActorError> {
-        self.kept()?.delete(id).await?;
+    async fn delete(&self, id: ActorId) -> Result<skep_actor::Receipt, ActorError> {
+        let receipt = self.kept()?.delete(id).await?;
         self.facets.forget_of(id);
         self.sockets.close_all(id, "the actor was deleted");
-        Ok(())
+        Ok(receipt)
     }
 }
 
@@ -464,7 +466,7 @@ impl Actors {
     pub async fn delete_all(&self, worker: &WorkerName) -> Result<(), ActorsError> {
         for id in self.ids(worker).await? {
             match self.0.delete(id).await {
-                Ok(()) | Err(ActorError::Unknown(_)) => {}
+                Ok(_) | Err(ActorError::Unknown(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -505,6 +507,7 @@ impl Actors {
             seq: shown.head.0,
             bookmark: Bookmark::of(id, shown.head, crate::now_ms().unsigned_abs()).to_string(),
             alarms: shown.alarms.into_iter().collect(),
+            snapshots: shown.kept.into_iter().map(|kept| (kept.name, Bookmark::of(id, kept.at, kept.time_ms).to_string())).collect(),
             log: shown.told.into_iter().map(line).collect(),
             row: row(shown.entry, namespace, state_of(shown.standing)),
         })
@@ -527,11 +530,11 @@ impl Actors {
         Ok(self.0.checkpoint(id).await?)
     }
 
-    /// Makes a new actor from one as it is, with its heap, or was.
+    /// Makes a new actor from one as it is, with its heap, or was. The receipt is the new one's.
     ///
     /// # Errors
     /// When there is no such actor or point, or the name is taken.
-    pub async fn fork(&self, id: ActorId, fork: Fork) -> Result<ActorRow, ActorsError> {
+    pub async fn fork(&self, id: ActorId, fork: Fork) -> Result<(ActorRow, skep_actor::Receipt), ActorsError> {
         let kept = self.0.kept()?;
         let parent = kept.entry(id).await?;
         let namespace = namespace_of(&parent)?;
@@ -550,25 +553,25 @@ impl Actors {
         }
         // The heap of a moment in the past is taken along where a checkpoint lies there; of the present, one is made, if the guest can be written down.
         let (at, options) = (point(id, fork.as_of)?, ForkOptions { name: fork.name, heap: true, alarms: fork.alarms });
-        match kept.fork(id, at, child, &options).await {
+        let receipt = match kept.fork(id, at, child, &options).await {
             Err(ActorError::Nowhere(_) | ActorError::Guest(GuestError::Heapless(_))) => {
-                kept.fork(id, at, child, &ForkOptions { heap: false, ..options }).await?;
+                kept.fork(id, at, child, &ForkOptions { heap: false, ..options }).await?
             }
-            forked => drop(forked?),
-        }
+            forked => forked?,
+        };
         let (standing, _) = kept.standing(child);
-        Ok(row(kept.entry(child).await?, namespace, state_of(standing)))
+        Ok((row(kept.entry(child).await?, namespace, state_of(standing)), receipt))
     }
 
     /// Brings an actor's database back to a point in its past; the answer is the bookmark that undoes it.
     ///
     /// # Errors
     /// When there is no such actor or point, or its files do not become free in time.
-    pub async fn rewind(&self, id: ActorId, to: Point) -> Result<String, ActorsError> {
+    pub async fn rewind(&self, id: ActorId, to: Point) -> Result<(String, skep_actor::Receipt), ActorsError> {
         let receipt = self.0.kept()?.rewind(id, point(id, Some(to))?, true).await?;
         // What was before the record that rewound it.
         let before = skep_actor::Seq(receipt.seq.0.saturating_sub(1));
-        Ok(Bookmark::of(id, before, crate::now_ms().unsigned_abs()).to_string())
+        Ok((Bookmark::of(id, before, crate::now_ms().unsigned_abs()).to_string(), receipt))
     }
 
     /// An actor's database as a SQLite file, now or as of a point in its past, without stopping it.
@@ -583,7 +586,7 @@ impl Actors {
     ///
     /// # Errors
     /// When there is none, or its files do not become free in time.
-    pub async fn delete(&self, id: ActorId) -> Result<(), ActorsError> {
+    pub async fn delete(&self, id: ActorId) -> Result<skep_actor::Receipt, ActorsError> {
         Ok(self.0.delete(id).await?)
     }
 

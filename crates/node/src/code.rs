@@ -169,6 +169,16 @@ impl Code {
         hash.finalize().into()
     }
 
+    /// Bindings that give actors to classes of the worker's own, and those classes.
+    pub(crate) fn own_classes<'a>(&'a self, own: &'a WorkerName) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.bindings.iter().filter_map(move |(key, binding)| match binding {
+            Binding::Actors { class_name, worker } if worker.as_ref().is_none_or(|worker| worker == own) => {
+                Some((key.as_str(), class_name.as_str()))
+            }
+            _ => None,
+        })
+    }
+
     /// The namespaces that its bindings name, with the worker that exports each class: itself where none is said.
     pub(crate) fn namespaces(&self, own: &WorkerName) -> Vec<NamespaceName> {
         let named = self.bindings.values().filter_map(|binding| match binding {

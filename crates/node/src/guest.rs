@@ -46,6 +46,9 @@ pub trait Guest: Send + Sync + 'static {
     /// stopped.
     fn run(&self, module: String, args: String) -> BoxFuture<'_, (Option<String>, Report)>;
 
+    /// What the code exports, once it has loaded.
+    fn exports(&self) -> BoxFuture<'_, Result<Vec<Export>, Outcome>>;
+
     /// Whether it can take requests. One that was stopped by a limit cannot.
     fn alive(&self) -> bool;
 }
@@ -92,6 +95,15 @@ pub enum Awake {
     Heapless(String),
     /// It had ended before.
     Ended,
+}
+
+/// Something that a worker's main module exports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    /// `default` for the default export.
+    pub name: String,
+    /// Whether it is a class.
+    pub class: bool,
 }
 
 /// Which of a worker's classes is called, and with which `ctx.props`.

@@ -11,7 +11,7 @@ use skep_isolate::{
 };
 use tokio::sync::oneshot;
 
-use crate::{Awake, Entrypoint, Guest, OpenError, Resident, Runtime, Served, Written};
+use crate::{Awake, Entrypoint, Export, Guest, OpenError, Resident, Runtime, Served, Written};
 
 /// Named workers that one loader remembers; the one used longest ago goes first.
 const NAMED_MAX: usize = 256;
@@ -103,6 +103,16 @@ impl Guest for Isolate {
                 Ok(result) => (String::from_utf8(result.to_vec()).ok(), awaited(report, Outcome::Ok).await),
                 Err(outcome) => (None, failed(report, outcome).await),
             }
+        })
+    }
+
+    fn exports(&self) -> BoxFuture<'_, Result<Vec<Export>, Outcome>> {
+        Box::pin(async move {
+            let json = self.event(Entry::default(), Event::Exports, None).await?;
+            // The list is made by our side of the guest, but in the same heap as the worker's code: it may be anything.
+            let list: Vec<(String, bool)> =
+                serde_json::from_slice(&json).map_err(|_| Outcome::Internal("what the worker exports cannot be read".to_owned()))?;
+            Ok(list.into_iter().map(|(name, class)| Export { name, class }).collect())
         })
     }
 

@@ -29,7 +29,7 @@ pub use actors::{
 pub use code::{Binding, Code, CodeError, Draft, DraftModule};
 pub use config::{CodeConfig, Config, LogConfig, PoolConfig};
 pub use execute::{Executed, Line, Snippet};
-pub use guest::{Awake, Entrypoint, Guest, Resident, Runtime, Served, Written};
+pub use guest::{Awake, Entrypoint, Export, Guest, Resident, Runtime, Served, Written};
 pub use node::{CloseError, DeleteError, DeployError, InFlight, Node, OpenError, Orphans, Status};
 pub use secrets::{SecretRow, Secrets, SecretsError};
 pub use skep_actor::{Receipt, database::Value as SqlValue, log::LogError};

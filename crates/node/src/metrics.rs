@@ -35,6 +35,32 @@ impl Ids {
     }
 }
 
+/// How values are spread.
+pub(crate) struct Histogram {
+    pub name: &'static str,
+    pub help: &'static str,
+    /// Upper bounds, ascending.
+    pub bounds: Vec<f64>,
+    /// Values below each bound and not below the one before it.
+    pub buckets: Vec<u64>,
+    /// All values, those beyond the last bound too.
+    pub count: u64,
+    pub sum: f64,
+}
+
+impl Histogram {
+    fn write(&self, text: &mut String) {
+        let Self { name, help, count, sum, .. } = self;
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
+        let mut below = 0;
+        for (bound, bucket) in self.bounds.iter().zip(&self.buckets) {
+            below += bucket;
+            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {below}");
+        }
+        let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
+    }
+}
+
 /// Counters since the start of the node.
 pub(crate) struct Metrics {
     pub ids: Ids,
@@ -81,8 +107,8 @@ impl Metrics {
         self.subrequests.fetch_add(u64::from(report.meter.subrequests), Relaxed);
     }
 
-    /// The Prometheus text format, followed by the gauges and counters that others keep.
-    pub fn render(&self, gauges: &[(&str, &str, u64)], counters: &[(&str, &str, u64)]) -> String {
+    /// The Prometheus text format, with what others keep.
+    pub fn render(&self, histograms: &[Histogram], gauges: &[(&str, &str, f64)], counters: &[(&str, &str, u64)]) -> String {
         let mut text = String::from(
             "# HELP skep_requests_total Requests that workers and snippets ended, by outcome.\n# TYPE skep_requests_total counter\n",
         );
@@ -92,24 +118,24 @@ impl Metrics {
             count += value;
             let _ = writeln!(text, "skep_requests_total{{outcome=\"{word}\"}} {value}");
         }
-        text.push_str("# HELP skep_request_seconds From a request's arrival to the end of all that it started.\n# TYPE skep_request_seconds histogram\n");
-        let mut below = 0;
-        for (bound, counter) in BUCKETS_MS.iter().zip(&self.buckets) {
-            below += counter.load(Relaxed);
-            let _ = writeln!(text, "skep_request_seconds_bucket{{le=\"{}\"}} {below}", *bound as f64 / 1e3);
-        }
-        let sum = self.latency_us.load(Relaxed) as f64 / 1e6;
-        let _ = writeln!(
-            text,
-            "skep_request_seconds_bucket{{le=\"+Inf\"}} {count}\nskep_request_seconds_sum {sum}\nskep_request_seconds_count {count}"
-        );
+        let requests = Histogram {
+            name: "skep_request_seconds",
+            help: "From a request's arrival to the end of all that it started.",
+            bounds: BUCKETS_MS.iter().map(|bound| *bound as f64 / 1e3).collect(),
+            buckets: self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect(),
+            count,
+            sum: self.latency_us.load(Relaxed) as f64 / 1e6,
+        };
+        requests.write(&mut text);
+        histograms.iter().for_each(|histogram| histogram.write(&mut text));
         for (name, help, counter) in self.counters() {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}", counter.load(Relaxed));
         }
-        for (kind, list) in [("gauge", gauges), ("counter", counters)] {
-            for (name, help, value) in list {
-                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
-            }
+        for (name, help, value) in gauges {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        }
+        for (name, help, value) in counters {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
         }
         text
     }

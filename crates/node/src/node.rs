@@ -13,7 +13,7 @@ use std::{
 };
 
 use skep_access::{KeyError, Keys, NewKey, Scope};
-use skep_actor::log::{DurableLog, LocalLog};
+use skep_actor::log::{DurableLog, LocalLog, SYNC_BOUNDS_US};
 use skep_bundle::{Compiler, CompilerConfig};
 use skep_gateway::Outbound;
 use skep_id::{RequestId, VersionId, WorkerName};
@@ -21,10 +21,11 @@ use skep_isolate::{Outcome, Request, Response};
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::{
-    Actors, ActorsError, CodeError, Config, Deployment, Draft, Egress, Entrypoint, Event, Runtime, Secrets, SecretsError, Store,
+    Actors, ActorsError, CodeError, Config, Deployment, Draft, Egress, Entrypoint, Event, Export, Runtime, Secrets, SecretsError, Store,
     StoreError, VersionRow, actors,
     isolates::Isolates,
-    metrics::Metrics,
+    metrics::{Histogram, Metrics},
+    tail::cut,
     workers::{DispatchError, Parts, Workers},
 };
 
@@ -78,9 +79,40 @@ pub enum DeployError {
     /// The code did not come to life.
     #[error("the worker does not start")]
     Startup(Outcome),
+    /// A binding names a class of the worker's own that it does not export.
+    #[error("the worker exports no class {class:?}, of which binding {binding:?} is to have actors; {}", exported(.exports))]
+    NoClass {
+        /// The binding's name.
+        binding: String,
+        /// The class that it names.
+        class: String,
+        /// What there is.
+        exports: Vec<Export>,
+    },
     /// It could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Most exports that an error names.
+const EXPORTS_SHOWN: usize = 20;
+
+/// What there is to choose from, in words.
+fn exported(exports: &[Export]) -> String {
+    let names = |class: bool| {
+        let mut names: Vec<&str> = exports.iter().filter(|export| export.class == class).map(|export| cut(&export.name, 80)).collect();
+        if names.len() > EXPORTS_SHOWN {
+            names.truncate(EXPORTS_SHOWN);
+            names.push("…");
+        }
+        names.join(", ")
+    };
+    match (names(true), names(false)) {
+        (classes, others) if classes.is_empty() && others.is_empty() => "it exports nothing".to_owned(),
+        (classes, others) if classes.is_empty() => format!("it exports no class, only {others}"),
+        (classes, others) if others.is_empty() => format!("its classes are {classes}"),
+        (classes, others) => format!("its classes are {classes}; what else it exports is no class: {others}"),
+    }
 }
 
 /// What could not be written down at the end. Nothing acknowledged is lost by it.
@@ -317,7 +349,7 @@ impl Node {
     ) -> Result<(VersionRow, bool), DeployError> {
         draft.check_secrets(&self.inner.secrets)?;
         let code = draft.compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await?;
-        let rehearsed = self.inner.workers.rehearse(name, &code).await.map_err(DeployError::Startup)?;
+        let rehearsed = self.inner.workers.rehearse(name, &code).await?;
         let deployment = Deployment { by, message, at: crate::now_ms(), keep: self.inner.config.code.versions_max };
         let inner = Arc::clone(&self.inner);
         let name = name.clone();
@@ -449,18 +481,39 @@ impl Node {
         let (actors, sockets) = self.inner.actors.numbers();
         let (used, reserved) = self.inner.log.bytes();
         let sync = self.inner.log.probe().map_or(0, |probe| probe.sync.as_micros() as u64);
+        let commits = self.inner.log.commits();
+        let syncs = Histogram {
+            name: "skep_actor_log_sync_seconds",
+            help: "How long the sync of each group commit of the log of actors took.",
+            bounds: SYNC_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).collect(),
+            buckets: commits.buckets.to_vec(),
+            count: commits.count,
+            sum: commits.sync_us as f64 / 1e6,
+        };
+        let due = actors.due;
         let gauges = [
-            ("skep_workers", "Deployed workers.", status.workers as u64),
-            ("skep_isolates", "Isolates of deployed workers that are alive.", status.isolates as u64),
-            ("skep_isolate_slots_free", "Isolates that could still be started.", self.inner.runtime.free() as u64),
-            ("skep_requests_in_flight", "Requests being served.", status.in_flight),
-            ("skep_uptime_seconds", "Since the node opened.", status.uptime.as_secs()),
-            ("skep_actors_awake", "Actors in memory.", actors.awake),
-            ("skep_actor_sockets", "WebSockets kept for actors, awake or asleep.", sockets as u64),
-            ("skep_actor_log_queued_bytes", "Bytes waiting to be written to the log of actors.", self.inner.log.queued_bytes() as u64),
-            ("skep_actor_log_used_bytes", "Bytes of the files of the log of actors that hold records.", used),
-            ("skep_actor_log_reserved_bytes", "Bytes of the files of the log of actors.", reserved),
-            ("skep_actor_log_sync_microseconds", "The median time of a sync on the disk of the log, measured when the node opened.", sync),
+            ("skep_workers", "Deployed workers.", status.workers as f64),
+            ("skep_isolates", "Isolates of deployed workers that are alive.", status.isolates as f64),
+            ("skep_isolate_slots_free", "Isolates that could still be started.", self.inner.runtime.free() as f64),
+            ("skep_requests_in_flight", "Requests being served.", status.in_flight as f64),
+            ("skep_uptime_seconds", "Since the node opened.", status.uptime.as_secs() as f64),
+            ("skep_actors_awake", "Actors in memory.", actors.awake as f64),
+            ("skep_actor_sockets", "WebSockets kept for actors, awake or asleep.", sockets as f64),
+            ("skep_actor_alarms_due", "Actors whose alarm or timer is due and that are not being woken for it yet.", due.waiting as f64),
+            (
+                "skep_actor_alarms_firing",
+                "Actors that are being woken for an alarm or timer, or whose alarm handler runs.",
+                due.firing as f64,
+            ),
+            ("skep_actor_alarm_late_seconds", "For how long the first of those that are due has been due.", due.late_ms as f64 / 1e3),
+            ("skep_actor_log_queued_bytes", "Bytes waiting to be written to the log of actors.", self.inner.log.queued_bytes() as f64),
+            ("skep_actor_log_used_bytes", "Bytes of the files of the log of actors that hold records.", used as f64),
+            ("skep_actor_log_reserved_bytes", "Bytes of the files of the log of actors.", reserved as f64),
+            (
+                "skep_actor_log_sync_microseconds",
+                "The median time of a sync on the disk of the log, measured when the node opened.",
+                sync as f64,
+            ),
         ];
         let counters = [
             ("skep_actor_wakes_total", "Actors woken with their heap.", actors.woken),
@@ -476,8 +529,9 @@ impl Node {
             ("skep_actor_alarms_lost_total", "Alarms given up after all retries.", actors.alarms_given_up),
             ("skep_actor_refusals_total", "Messages refused because too many waited.", actors.refused),
             ("skep_actor_folds_total", "Actors whose records were brought to their files.", actors.folded),
+            ("skep_actor_log_records_total", "Records that the log of actors made durable.", commits.records),
         ];
-        self.inner.metrics.render(&gauges, &counters)
+        self.inner.metrics.render(&[syncs], &gauges, &counters)
     }
 
     /// Puts actors to sleep, which takes a bounded time, and writes down what is only in memory. Called at the end.

@@ -19,7 +19,7 @@ use skep_isolate::{
 };
 
 use crate::{
-    Binding, Code, Config, Entrypoint, Guest, NamespaceName, Runtime, Secrets, Served, VersionRow, actors,
+    Binding, Code, Config, DeployError, Entrypoint, Guest, NamespaceName, Runtime, Secrets, Served, VersionRow, actors,
     metrics::Metrics,
     pool::{Lease, Pick, Pool, Slots},
     store::{Store, StoreError},
@@ -116,11 +116,20 @@ impl Workers {
         self.live.read().len()
     }
 
-    /// Starts an isolate with new code, to see whether it comes to life. It is then used for the first request.
-    pub async fn rehearse(&self, name: &WorkerName, code: &Code) -> Result<Rehearsed, Outcome> {
+    /// Starts an isolate with new code, to see whether it comes to life and has the classes that its own bindings name. It is then used for the
+    /// first request.
+    pub async fn rehearse(&self, name: &WorkerName, code: &Code) -> Result<Rehearsed, DeployError> {
         let worker = Arc::new(self.worker(name, code));
         let guest = self.parts.runtime.start(Arc::clone(&worker));
-        guest.loaded().await?;
+        guest.loaded().await.map_err(DeployError::Startup)?;
+        let mut wanted = code.own_classes(name).peekable();
+        if wanted.peek().is_some() {
+            let exports = guest.exports().await.map_err(DeployError::Startup)?;
+            let missing = wanted.find(|(_, class)| !exports.iter().any(|export| export.class && export.name == *class));
+            if let Some((binding, class)) = missing {
+                return Err(DeployError::NoClass { binding: binding.to_owned(), class: class.to_owned(), exports });
+            }
+        }
         Ok(Rehearsed { worker, guest })
     }
 

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt, stream};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use skep_api::{self as api, ErrorCode};
 use skep_id::ActorId;
@@ -15,6 +15,7 @@ use skep_node::{ActorFilter, ActorsError, Fork};
 use crate::{
     control::{Control, Json},
     convert::{actor_details_out, actor_out, point_in, receipt_out, rows_out},
+    receipt,
     reply::{Failure, json},
     workers::worker_name,
 };
@@ -80,29 +81,33 @@ pub(crate) async fn sql(
     Ok(json(StatusCode::OK, &rows_out(rows)))
 }
 
-pub(crate) async fn checkpoint(State(control): State<Control>, Path(actor): Path<String>) -> Result<Response, Failure> {
+pub(crate) async fn checkpoint(State(control): State<Control>, Path(actor): Path<String>, headers: HeaderMap) -> Result<Response, Failure> {
     let actor = id(&control, &actor)?;
-    Ok(json(StatusCode::OK, &receipt_out(control.node.actors().checkpoint(actor).await?)))
+    let receipt = control.node.actors().checkpoint(actor).await?;
+    Ok(receipt::shown(json(StatusCode::OK, &receipt_out(receipt)), &headers, &receipt))
 }
 
 pub(crate) async fn fork(
     State(control): State<Control>,
     Path(actor): Path<String>,
+    headers: HeaderMap,
     Json(body): Json<api::ForkActor>,
 ) -> Result<Response, Failure> {
     let actor = id(&control, &actor)?;
     let fork = Fork { name: body.name, as_of: body.as_of.map(point_in), alarms: body.alarms };
-    Ok(json(StatusCode::CREATED, &actor_out(control.node.actors().fork(actor, fork).await?)))
+    let (actor, receipt) = control.node.actors().fork(actor, fork).await?;
+    Ok(receipt::shown(json(StatusCode::CREATED, &actor_out(actor)), &headers, &receipt))
 }
 
 pub(crate) async fn rewind(
     State(control): State<Control>,
     Path(actor): Path<String>,
+    headers: HeaderMap,
     Json(body): Json<api::RewindActor>,
 ) -> Result<Response, Failure> {
     let actor = id(&control, &actor)?;
-    let undo = control.node.actors().rewind(actor, point_in(body.to)).await?;
-    Ok(json(StatusCode::OK, &api::Rewound { undo }))
+    let (undo, receipt) = control.node.actors().rewind(actor, point_in(body.to)).await?;
+    Ok(receipt::shown(json(StatusCode::OK, &api::Rewound { undo }), &headers, &receipt))
 }
 
 pub(crate) async fn export(State(control): State<Control>, Path(actor): Path<String>, asked: Asked<Exported>) -> Result<Response, Failure> {
@@ -126,10 +131,10 @@ pub(crate) async fn export(State(control): State<Control>, Path(actor): Path<Str
     Ok(response)
 }
 
-pub(crate) async fn delete(State(control): State<Control>, Path(actor): Path<String>) -> Result<Response, Failure> {
+pub(crate) async fn delete(State(control): State<Control>, Path(actor): Path<String>, headers: HeaderMap) -> Result<Response, Failure> {
     let actor = id(&control, &actor)?;
-    control.node.actors().delete(actor).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let receipt = control.node.actors().delete(actor).await?;
+    Ok(receipt::shown(StatusCode::NO_CONTENT.into_response(), &headers, &receipt))
 }
 
 /// An actor's id, from itself or from worker, class and name.

@@ -208,6 +208,7 @@ pub(crate) fn actor_details_out(shown: node::ActorDetails) -> api::ActorDetails 
         seq: shown.seq,
         bookmark: shown.bookmark,
         alarms: shown.alarms.into_iter().map(|(name, at)| (name, time_out(at))).collect(),
+        snapshots: shown.snapshots,
         log: shown.log.into_iter().map(line).collect(),
     }
 }
@@ -217,8 +218,7 @@ fn time_out(ms: u64) -> i64 {
 }
 
 pub(crate) fn receipt_out(receipt: node::Receipt) -> api::Receipt {
-    let tier = serde_json::to_value(receipt.tier).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default();
-    api::Receipt { actor: receipt.actor, epoch: receipt.epoch.0, seq: receipt.seq.0, tier }
+    api::Receipt { actor: receipt.actor, epoch: receipt.epoch.0, seq: receipt.seq.0, tier: receipt.tier.to_string() }
 }
 
 pub(crate) fn rows_out(rows: node::ActorRows) -> api::ActorRows {

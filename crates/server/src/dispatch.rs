@@ -17,7 +17,7 @@ use skep_id::{RequestId, WorkerName};
 use skep_node::{Body, BodyStream, DispatchError, Node, Outcome};
 use tokio_util::sync::CancellationToken;
 
-use crate::{reply::Failure, upgrade};
+use crate::{receipt, reply::Failure, upgrade};
 
 /// Bodies up to this size are read before the worker is called: it then needs no stream for them.
 const WHOLE_BODY_BYTES: u64 = 64 << 10;
@@ -76,10 +76,16 @@ impl Dispatch {
         };
         let id = self.node.next_id();
         let upgrade = upgrade::asked(&mut request);
-        let asked = match self.request_in(&address, request, peer, upgrade.is_some()).await {
+        let wanted = receipt::asked(request.headers());
+        let mut asked = match self.request_in(&address, request, peer, upgrade.is_some()).await {
             Ok(asked) => asked,
             Err(failure) => return failure.into_response(),
         };
+        let receipts = wanted.then(|| {
+            let (chain, receipts) = std::mem::take(&mut asked.chain).with_receipts();
+            asked.chain = chain;
+            receipts
+        });
         let answer = self.node.fetch(&address.name, id, asked).await;
         let mut response = match answer {
             Err(error) => failed(&address.name, error).into_response(),
@@ -92,6 +98,9 @@ impl Dispatch {
                 (None, _) => response_out(answer, in_flight),
             },
         };
+        if let Some(receipts) = receipts {
+            receipt::put(response.headers_mut(), &receipts.gathered());
+        }
         self.finish(response.headers_mut(), id, &address);
         response
     }

@@ -16,6 +16,7 @@ mod dispatch;
 mod execute;
 mod keys;
 mod listen;
+mod receipt;
 mod reply;
 mod secrets;
 mod status;

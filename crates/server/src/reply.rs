@@ -105,6 +105,11 @@ impl From<DeployError> for Failure {
         match error {
             DeployError::Code(error) => error.into(),
             DeployError::Store(error) => error.into(),
+            DeployError::NoClass { .. } => Self::new(
+                ErrorCode::BadCode,
+                error.to_string(),
+                "Export the class, or correct the binding's `class_name`. Nothing was deployed; the former version, if there is one, still answers.",
+            ),
             DeployError::Startup(Outcome::Internal(why)) => {
                 Self::new(ErrorCode::Unavailable, format!("the worker could not be started: {why}"), "Try again.")
             }

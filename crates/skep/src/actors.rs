@@ -272,6 +272,9 @@ fn show(details: &ActorDetails, json: bool) -> Result<(), Failure> {
     for (name, at) in &details.alarms {
         fact("alarm", format!("{}{}", output::ago(*at), if name.is_empty() { String::new() } else { format!("  {}", plain(name)) }));
     }
+    for (name, bookmark) in &details.snapshots {
+        fact("snapshot", format!("{bookmark}  {}", plain(name)));
+    }
     for line in &details.log {
         fact("log", format!("{}  {}", output::ago(line.at), plain(&line.text)));
     }

@@ -617,4 +617,22 @@ host.on("run", (call: number, module: string, name: string, args: Wire[] | null)
   settle(ctx, runExport(ctx, module, name, args ?? []), answerJson);
 });
 
+// --- exports -------------------------------------------------------------------------------------------------------------
+
+/** Whether `new` takes it, without running it. Classes that were wrapped are; methods, arrows and asynchronous functions are not. */
+function isClass(entry: unknown): boolean {
+  if (typeof entry !== "function") return false;
+  try {
+    Reflect.construct(Object, [], entry);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+host.on("exports", (call: number) => {
+  const exports = worker ?? {};
+  finish(openCall(call, null), Object.keys(exports).map((name) => [name, isClass(exports[name])]), answerJson);
+});
+
 export const globals = { ExecutionContext, ExtendableEvent, FetchEvent, ScheduledEvent, ScheduledController, ...socketGlobals };

@@ -9,7 +9,7 @@
 import { hibernationError, host } from "./host";
 import { TooLarge, dataCloneError, deserialize, notCloneable, serialize, type ReadDelegate, type WriteDelegate } from "./clone";
 import { AbortController, AbortSignal } from "./abort";
-import { rename } from "./webidl";
+import { defineInterface, rename } from "./webidl";
 import { state } from "./state";
 import { ReadableStream, WritableStream } from "./streams";
 
@@ -407,7 +407,7 @@ export function loopbackStub(name: string | null, channel?: number): object {
 // --- writing values ------------------------------------------------------------------------------------------------------
 
 const enum Kind {
-  Stub, Service, Readable, Writable, Headers, Request, Response, AbortSignal, ActorClass,
+  Stub, Service, Readable, Writable, Headers, Request, Response, AbortSignal, ActorClass, Snapshot,
 }
 
 /** A class apart from its instances, by a channel on which nothing can be called. */
@@ -432,6 +432,41 @@ Object.defineProperty(DurableObjectClass.prototype, Symbol.toStringTag, { value:
 /** A class, of this worker or of a loaded one. */
 export function actorClass(openChannel: () => number): DurableObjectClass {
   return new DurableObjectClass(STATE, () => new Channel(openChannel()));
+}
+
+/** A database as it was, by a channel on which nothing can be called: `storage.onNextSessionRestore` takes it, here or where it was sent. */
+export class DurableObjectSnapshot {
+  readonly #stub = new Stub(undefined, true);
+  readonly #bookmark: string;
+
+  constructor(key: unknown, bookmark: string, make: () => Channel) {
+    if (key !== STATE) throw new TypeError("Illegal constructor");
+    this.#bookmark = bookmark;
+    this.#stub.reopen = make;
+    abandoned.register(this, this.#stub);
+  }
+
+  /** The place, for whoever goes back to it in the actor that it is of. */
+  get bookmark(): string {
+    return this.#bookmark;
+  }
+
+  /** The snapshot's channel; undefined: not a snapshot. */
+  static channelOf(value: unknown): number | undefined {
+    return typeof value === "object" && value !== null && #stub in value ? open(value.#stub).number : undefined;
+  }
+}
+
+defineInterface(DurableObjectSnapshot, "DurableObjectSnapshot");
+
+/** What the host opened a channel to; opened again by its bookmark where the channel was lost. */
+export function actorSnapshot(channel: number, bookmark: string, again: () => number): DurableObjectSnapshot {
+  let first: Channel | undefined = new Channel(channel);
+  const snapshot = new DurableObjectSnapshot(STATE, bookmark, () => first ?? new Channel(again()));
+  // At once, so that the channel goes with the snapshot.
+  DurableObjectSnapshot.channelOf(snapshot);
+  first = undefined;
+  return snapshot;
 }
 
 function isTarget(value: object): boolean {
@@ -475,6 +510,8 @@ class Sender implements WriteDelegate {
     if (state !== undefined) return this.#stub(state, value);
     const actorClass = DurableObjectClass.channelOf(value);
     if (actorClass !== undefined) return [Kind.ActorClass, this.#add(host.call("channel.dup", actorClass) as number)];
+    const snapshot = DurableObjectSnapshot.channelOf(value);
+    if (snapshot !== undefined) return this.#snapshot(snapshot, (value as DurableObjectSnapshot).bookmark);
     if (this.#persistent) {
       if (typeof value === "function") throw notCloneable(value);
       if (isTarget(value)) throw dataCloneError("Remote RPC references can only be serialized for RPC.");
@@ -504,6 +541,11 @@ class Sender implements WriteDelegate {
     const channel = host.call("channel.dup", open(state).number) as number;
     if (!state.service) this.given.push(state);
     return [state.service ? Kind.Service : Kind.Stub, this.#add(channel)];
+  }
+
+  #snapshot(channel: number, bookmark: string): unknown {
+    if (this.#persistent) throw dataCloneError("DurableObjectSnapshots cannot be cloned or stored. They can only be transferred over RPC.");
+    return [Kind.Snapshot, this.#add(host.call("channel.dup", channel) as number), bookmark];
   }
 
   #request(value: any): unknown {
@@ -607,6 +649,10 @@ class Receiver implements ReadDelegate {
       case Kind.ActorClass: {
         const channel = this.take(rest[0]);
         return new DurableObjectClass(STATE, () => channel);
+      }
+      case Kind.Snapshot: {
+        const channel = this.take(rest[0]);
+        return new DurableObjectSnapshot(STATE, `${rest[1] as string}`, () => channel);
       }
       case Kind.Readable:
         return importStream(proxyFor(new Stub(this.take(rest[0]), false)), rest[1] === true);

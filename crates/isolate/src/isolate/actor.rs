@@ -258,7 +258,7 @@ impl Task {
                 }
                 Effect::Do { op: "loaded", args } => !matches!(args.first(), Some(Wire::Array(_))),
                 Effect::Do { op, .. } => AT_ONCE.contains(op),
-                Effect::Abandon(_) => false,
+                Effect::Abandon(_) | Effect::Arrive(_) => false,
             };
             i += 1;
             if !now {
@@ -268,7 +268,7 @@ impl Task {
             match std::mem::replace(&mut effects[i - 1], Effect::Do { op: "", args: Vec::new() }) {
                 Effect::Do { op: "actor.gate", args } => self.turn_gate(args.first().and_then(Wire::as_bool).unwrap_or(false))?,
                 Effect::Do { op, args } => self.carry_out_one(op, args),
-                Effect::Start { .. } | Effect::Abandon(_) => {}
+                Effect::Start { .. } | Effect::Abandon(_) | Effect::Arrive(_) => {}
             }
         }
         Ok(effects)
@@ -445,6 +445,16 @@ impl Task {
     /// Nobody listens to that socket any more.
     pub(super) fn unlistened(&mut self, number: u32) {
         self.actor.iter_mut().for_each(|acting| drop(acting.listeners.remove(&number)));
+    }
+}
+
+/// What callers of an actor are told that a limit ended: that it was reset, whoever's fault it was. In the open-source runtime's words where it has some.
+pub(super) fn exceeded(outcome: &Outcome) -> Option<Outcome> {
+    match outcome {
+        Outcome::Cpu => Some(reset("Durable Object exceeded its CPU time limit and was reset.")),
+        Outcome::Memory => Some(reset("Durable Object's isolate exceeded its memory limit and was reset.")),
+        Outcome::Wall => Some(reset("Durable Object exceeded its wall-time limit in one turn and was reset.")),
+        _ => None,
     }
 }
 

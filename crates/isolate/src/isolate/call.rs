@@ -152,9 +152,14 @@ impl Call {
 
     /// Answers the caller with `outcome`, which is also what the report says. The first failure counts.
     pub(super) fn end(&mut self, outcome: Outcome) {
+        self.end_telling(outcome.clone(), outcome);
+    }
+
+    /// The same where the caller is told something else than the report says.
+    pub(super) fn end_telling(&mut self, told: Outcome, outcome: Outcome) {
         match self.reply.take() {
-            Some(Reply::Response(tx)) => drop(tx.send(Err(outcome.clone()))),
-            Some(Reply::Message(tx)) => drop(tx.send(Err(outcome.clone()))),
+            Some(Reply::Response(tx)) => drop(tx.send(Err(told))),
+            Some(Reply::Message(tx)) => drop(tx.send(Err(told))),
             None => {}
         }
         if self.outcome == Outcome::Ok {

@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use super::actor::{Acting, Control};
+use super::actor::{self, Acting, Control};
 use super::call::{Call, Finished};
 use super::gate::Source;
 use super::operation::{self, Answers, Done, Ended, Started};
@@ -425,6 +425,7 @@ impl Task {
             }
             Input::Event(Event::Scheduled { cron, time_ms }) => instance::event("scheduled", head(vec![cron.into(), time_ms.into()])),
             Input::Event(Event::Test) => instance::event("test", head(vec![])),
+            Input::Event(Event::Exports) => instance::event("exports", vec![id.into()]),
             Input::Event(Event::Tail { trace, .. }) => instance::event("tail", head(vec![trace.into()])),
             Input::Event(Event::Alarm { name, scheduled_ms, retries }) => {
                 instance::event("alarm", vec![id.into(), name.into(), scheduled_ms.into(), retries.into()])
@@ -586,6 +587,7 @@ impl Task {
             Effect::Start { id, op, args } => self.start(id, &op, args),
             Effect::Abandon(id) => drop(self.started.remove(&id)),
             Effect::Do { op, args } => self.carry_out_one(op, args),
+            Effect::Arrive(coming) => coming.arrive(),
         }
     }
 
@@ -966,10 +968,14 @@ impl Task {
         for (id, mut call) in calls {
             // A limit is the fault of the call that hit it; the others only shared the isolate.
             let shared_fate = matches!(outcome, Outcome::Cpu | Outcome::Memory) && culprit.is_some_and(|c| c != id);
-            call.end(match shared_fate {
+            let ended = match shared_fate {
                 true => Outcome::Cancelled(format!("another call of the same isolate ended it: {outcome}")),
                 false => outcome.clone(),
-            });
+            };
+            match self.actor.as_ref().and_then(|_| actor::exceeded(outcome)) {
+                Some(reset) => call.end_telling(reset, ended),
+                None => call.end(ended),
+            }
             self.finished(call.finish());
         }
     }

@@ -36,6 +36,8 @@ pub(super) fn call(state: &mut State, op: &str, args: Vec<Wire<'_>>) -> WireOut 
             Wire::Undefined
         }
         None if op == "actor.facet" => facet(state, durable.as_mut(), &args),
+        None if op == "actor.snapshot" => snapshot(state, durable.as_mut(), &args),
+        None if op == "actor.adopt" => adopt(state, durable.as_mut(), &args),
         None => {
             // Half of what is left: the answer is encoded while it is there.
             let room = state.room_left() / 2;
@@ -59,6 +61,37 @@ fn bad_name() -> WireOut {
 
 fn channel(state: &mut State, target: std::sync::Arc<dyn crate::target::Target>) -> WireOut {
     state.resources.add_channel(target).map_or_else(|| Wire::error("RangeError", "too many channels"), Wire::from)
+}
+
+fn snapshot(state: &mut State, durable: &mut dyn crate::durable::Durable, args: &[Wire<'_>]) -> WireOut {
+    let of = match args.first().filter(|bookmark| bookmark.is_some()) {
+        None => None,
+        Some(_) => match name(args, 0) {
+            Some(bookmark) => Some(bookmark),
+            None => return Wire::error("TypeError", "a bookmark is a text"),
+        },
+    };
+    match durable.snapshot(of.as_deref()) {
+        Ok(snapshot) => {
+            let bookmark = snapshot.bookmark.clone().into();
+            match channel(state, std::sync::Arc::new(snapshot)) {
+                failed @ Wire::Error { .. } => failed,
+                channel => Wire::Array(vec![channel, bookmark]),
+            }
+        }
+        Err((name, message)) => Wire::error(name, message),
+    }
+}
+
+fn adopt(state: &mut State, durable: &mut dyn crate::durable::Durable, args: &[Wire<'_>]) -> WireOut {
+    let target = args.first().and_then(Wire::as_u32).and_then(|n| state.resources.channel(n));
+    let Some(snapshot) = target.as_deref().and_then(|target| target.actor_snapshot()) else {
+        return Wire::error("TypeError", "that is no snapshot of a Durable Object");
+    };
+    match durable.adopt(snapshot) {
+        Ok(undo) => undo.into(),
+        Err((name, message)) => Wire::error(name, message),
+    }
 }
 
 fn facet(state: &mut State, durable: &mut dyn crate::durable::Durable, args: &[Wire<'_>]) -> WireOut {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{effect_bytes, no_room, number, text};
 use crate::held::Held;
-use crate::instance::State;
+use crate::instance::{Effect, State};
 use crate::isolate::Entry;
 use crate::limits::LimitsAsked;
-use crate::loader::Untransformed;
+use crate::loader::{Loaded, Untransformed};
 use crate::outcome::{Exception, Outcome};
 use crate::target::Target;
 use crate::trace::Tails;
@@ -36,7 +36,8 @@ pub(super) fn call(state: &mut State, op: &str, args: &[Wire<'_>]) -> Option<Wir
                 let (mut name, mut message) = (text(args, 1), text(args, 2));
                 name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
                 message.truncate(message.floor_char_boundary(super::LINE_BYTES_MAX));
-                loaded.fail(Outcome::Exception(Exception { name, message, stack: String::new() }));
+                let bytes = name.len() + message.len();
+                return Some(arrives(state, &loaded, Err(Outcome::Exception(Exception { name, message, stack: String::new() })), bytes));
             }
             Wire::Undefined
         }
@@ -157,8 +158,21 @@ fn code(state: &mut State, args: &[Wire<'_>]) -> WireOut {
         evictable: true,
         options: options.into_owned(),
     };
-    loaded.provide(worker, untransformed);
-    Wire::Undefined
+    arrives(state, &loaded, Ok((worker, untransformed)), 0)
+}
+
+/// Others may wait for the code, so that of an actor waits for the log. Code itself is on the loader's account, `bytes` is what else it takes.
+fn arrives(state: &mut State, loaded: &Arc<Loaded>, what: Result<(Worker, Vec<Untransformed>), Outcome>, bytes: usize) -> WireOut {
+    let coming = loaded.coming(what);
+    if state.durable.is_none() {
+        coming.arrive();
+        return Wire::Undefined;
+    }
+    let bytes = effect_bytes(&[]) + bytes;
+    if !state.room(bytes) {
+        return no_room();
+    }
+    super::effect(state, Effect::Arrive(Box::new(coming)), bytes)
 }
 
 fn entrypoint(state: &mut State, args: &[Wire<'_>]) -> WireOut {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 use super::*;
-use crate::durable::{ActorClass, Durable, Namespace};
+use crate::durable::{ActorClass, ActorSnapshot, Durable, Namespace};
 use crate::instance::EFFECTS_MAX;
 use crate::socket::Socket;
 use crate::target::{BoxFuture, CallError, Request, Response, Target};
@@ -151,6 +151,14 @@ impl Durable for Forgetful {
             None => Ok(None),
         }
     }
+
+    fn snapshot(&mut self, bookmark: Option<&str>) -> Result<ActorSnapshot, (String, String)> {
+        Ok(ActorSnapshot { actor: "a".into(), bookmark: bookmark.unwrap_or("now").to_owned() })
+    }
+
+    fn adopt(&mut self, snapshot: &ActorSnapshot) -> Result<String, (String, String)> {
+        Ok(snapshot.bookmark.clone())
+    }
 }
 
 /// One namespace of two ids.
@@ -211,6 +219,7 @@ fn forged_numbers_of_namespaces_and_classes_find_nothing() {
             assert!(is_error(&ask(op, vec![forged.into(), "a".into()]), "TypeError"), "{op} {forged}");
         }
         assert!(is_error(&ask("actor.facet", vec!["f".into(), forged.into(), Wire::Null]), "TypeError"), "{forged}");
+        assert!(is_error(&ask("actor.adopt", vec![forged.into()]), "TypeError"), "{forged}");
     }
     assert!(is_error(&ask("namespace.get", vec![namespace.into(), "c".into()]), "TypeError"), "an id of somebody else");
     assert!(is_error(&ask("namespace.get", vec![namespace.into(), "a".into(), 7_u32.into()]), "TypeError"), "a name that is none");
@@ -219,6 +228,9 @@ fn forged_numbers_of_namespaces_and_classes_find_nothing() {
     assert_eq!(ask("namespace.owns", vec![namespace.into(), "a".into()]), Wire::Bool(true));
     assert!(ask("namespace.get", vec![namespace.into(), "a".into()]).as_u32().is_some());
     assert_eq!(ask("actor.facet", vec!["f".into()]), Wire::Null);
+    assert!(is_error(&ask("actor.adopt", vec!["a".into(), "now".into()]), "TypeError"), "who has no channel to a snapshot cannot name one");
+    let Wire::Array(snapshot) = ask("actor.snapshot", vec![Wire::Null]) else { panic!("no snapshot") };
+    assert_eq!(ask("actor.adopt", vec![snapshot[0].clone()]), "now".into());
 }
 
 #[test]

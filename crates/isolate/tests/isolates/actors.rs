@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use skep_isolate::wire::{Wire, WireOut};
 use skep_isolate::{
-    Actor, ActorClass, Binding, BoxFuture, CallError, Code, Durable, Entry, Exception, HibernateError, Isolate, JavaScriptOnly, Limits,
-    Loader, Module, ModuleKind, Namespace, Outcome, Request, Response, RpcMessage, Snapshot, Socket, SocketMessage, Tails, Target, Worker,
+    Actor, ActorClass, ActorSnapshot, Binding, BoxFuture, CallError, Code, Durable, Entry, Exception, HibernateError, Isolate,
+    JavaScriptOnly, Limits, Loader, Module, ModuleKind, Namespace, Outcome, Request, Response, RpcMessage, Snapshot, Socket, SocketMessage,
+    Tails, Target, Worker,
 };
 use tokio::sync::oneshot;
 
@@ -150,6 +151,16 @@ impl Durable for State {
                 Ok(Some(Arc::new(Outside::Answers)))
             }
         }
+    }
+
+    fn snapshot(&mut self, bookmark: Option<&str>) -> Result<ActorSnapshot, (String, String)> {
+        Ok(ActorSnapshot { actor: ID.into(), bookmark: bookmark.unwrap_or("now").to_owned() })
+    }
+
+    fn adopt(&mut self, snapshot: &ActorSnapshot) -> Result<String, (String, String)> {
+        let (actor, bookmark) = (&snapshot.actor[..4], &snapshot.bookmark);
+        self.book().did.push(format!("adopt {actor} {bookmark}"));
+        Ok(format!("before {bookmark}"))
     }
 }
 
@@ -622,7 +633,9 @@ mod input_gate {
         worker.outbound = Some(Arc::new(Large));
         worker.limits.subrequests = 100;
         let (isolate, _) = start(worker);
-        assert_eq!(ask(&isolate, "flood").await.unwrap_err(), Outcome::Memory);
+        let failed = ask(&isolate, "flood").await.unwrap_err();
+        assert_eq!(message(&failed), "Durable Object's isolate exceeded its memory limit and was reset.");
+        assert!(matches!(failed, Outcome::Reset(_)));
         assert_serves(image()).await;
     }
 }
@@ -931,5 +944,96 @@ mod reach {
         let facet = Actor { class: class.class.clone(), ..actor(&State::default()) };
         let facet = Isolate::start_actor(image(), code, facet);
         assert_eq!(patiently(facet.ready()).await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_goes_by_rpc_only_and_is_what_a_database_is_brought_to() {
+    let source = "echo(x) { return x; }
+          async take() {
+            const snapshot = await this.ctx.storage.snapshot();
+            const back = await this.ctx.exports.default.echo(snapshot);
+            const undo = [await this.ctx.storage.onNextSessionRestore(back), await this.ctx.storage.onNextSessionRestore(snapshot)];
+            return [Object.prototype.toString.call(back), back.bookmark, back === snapshot, undo.join()].join('|');
+          }
+          async old() { return (await this.ctx.storage.snapshot({ bookmark: 'then' })).bookmark; }
+          async copied() {
+            const snapshot = await this.ctx.storage.snapshot();
+            const name = async (f) => { try { await f(); return 'taken'; } catch (e) { return e.name; } };
+            return [await name(() => structuredClone(snapshot)), await name(() => this.ctx.storage.put('k', snapshot)),
+              await name(() => new snapshot.constructor()), await name(() => this.ctx.storage.snapshot('x')),
+              await name(() => this.ctx.storage.onNextSessionRestore({})), await name(() => this.ctx.storage.onNextSessionRestore(this.ctx.exports.default)),
+              await name(() => this.ctx.storage.transaction(() => this.ctx.storage.snapshot()))].join();
+          }";
+    let (isolate, state) = start(of(source));
+    assert_eq!(ask(&isolate, "take").await.unwrap(), "[object DurableObjectSnapshot]|now|false|before now,before now");
+    assert_eq!(state.did().iter().filter(|did| *did == &format!("adopt {} now", &ID[..4])).count(), 2);
+    assert_eq!(ask(&isolate, "old").await.unwrap(), "then");
+    let refused = "DataCloneError,DataCloneError,TypeError,TypeError,TypeError,TypeError,Error";
+    assert_eq!(ask(&isolate, "copied").await.unwrap(), refused);
+}
+
+/// Callers learn that the actor was reset, those of other calls too; its own reports say which limit it was.
+#[tokio::test]
+async fn a_limit_resets_an_actor() {
+    let members = "spin() { for (;;); } wait() { return sleep(60_000) }
+        grow() { const all = []; for (;;) all.push(new Uint8Array(1 << 20).fill(1)); }";
+    for (path, told, limit) in [
+        ("spin", "Durable Object exceeded its CPU time limit and was reset.", Outcome::Cpu),
+        ("grow", "Durable Object's isolate exceeded its memory limit and was reset.", Outcome::Memory),
+    ] {
+        let mut worker = of(members);
+        worker.limits.cpu_ms = 1_000;
+        let (isolate, _) = start(worker);
+        ask(&isolate, "read").await.unwrap();
+        let waiting = asking(&isolate, "wait");
+        until(|| isolate.in_flight() > 0).await;
+        let (tx, report) = oneshot::channel();
+        let failed = patiently(isolate.fetch_reported(Entry::default(), request(path), Some(tx))).await.unwrap_err();
+        let reset = Outcome::Reset(Exception { name: "Error".into(), message: told.into(), stack: String::new() });
+        assert_eq!((failed, waiting.await.unwrap().unwrap_err()), (reset.clone(), reset), "{path}");
+        assert_eq!(patiently(report).await.unwrap().outcome, limit);
+        assert!(isolate.has_ended());
+    }
+}
+
+/// Who has a loaded worker by its name notices its code: an effect like any other.
+#[tokio::test]
+async fn code_that_an_actor_loads_waits_for_the_log() {
+    let bring = "async bring() {
+            await this.ctx.storage.put('k', 1);
+            const code = 'export default { fetch() { return new Response(\"brought\") } }';
+            this.env.LOADER.get('w', () => ({ compatibilityDate: '2026-01-01', mainModule: 'm.js', modules: { 'm.js': code } }));
+            return 'brought it';
+        }
+        async fails() { await this.ctx.storage.put('k', 1); this.env.LOADER.get('w', () => { throw new RangeError('no code') }); return 'failed it'; }";
+    let visit = "export default { async fetch(request, env) {
+            const stub = env.LOADER.get('w', () => { throw new Error('asked anew') }).getEntrypoint();
+            try { return await stub.fetch('http://w/'); } catch (e) { return new Response(e.message); }
+        } }";
+    for (path, commit, seen) in [
+        ("bring", Ok(()), "brought"),
+        ("fails", Ok(()), "no code"),
+        ("bring", Err("the disk is on fire".to_owned()), "cancelled: the actor that loads it was reset"),
+    ] {
+        let loader = Loader::new(image(), tight(), 8, Arc::new(JavaScriptOnly));
+        let binding = || vec![("LOADER".into(), Binding::Loader(loader.clone()))];
+        let (mut own, mut others) = (of(bring), worker(visit));
+        (own.bindings, others.bindings) = (binding(), binding());
+        let (isolate, state) = start(own);
+        let visitor = Isolate::start(image(), Arc::new(others));
+        ask(&isolate, "read").await.unwrap();
+        state.log(Log::Waits);
+        let bringing = asking(&isolate, path);
+        until(|| loader.named() == 1).await;
+        let visiting = asking(&visitor, "");
+        a_while().await;
+        assert!(!visiting.is_finished() && !bringing.is_finished(), "{path} let it out early");
+        state.commit(&commit);
+        assert_eq!(patiently(visiting).await.unwrap().unwrap(), seen);
+        assert_eq!(patiently(bringing).await.unwrap().is_ok(), commit.is_ok());
+        if commit.is_err() {
+            assert_eq!(ask(&visitor, "").await.unwrap(), "asked anew");
+        }
     }
 }

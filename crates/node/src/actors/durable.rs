@@ -14,14 +14,15 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use skep_actor::{
-    Storage,
+    ActorError, Storage,
     database::{SqlError, Value as SqlValue},
     facet_id,
+    pages::{Kept, PagesError},
     storage::{Bookmark, Range, Step},
 };
 use skep_id::ActorId;
 use skep_isolate::{
-    ActorClass, BoxFuture, Durable, Exception, Socket, SocketMessage, Target, Worker,
+    ActorClass, ActorSnapshot, BoxFuture, Durable, Exception, Socket, SocketMessage, Target, Worker,
     wire::{Text, Wire, WireOut},
 };
 
@@ -61,6 +62,12 @@ fn sql_error(error: SqlError) -> Thrown {
     match error {
         SqlError::TooLarge(_) => range_error("The answer is larger than the memory that is left."),
         other => Thrown("Error", other.to_string()),
+    }
+}
+
+impl Thrown {
+    fn into_pair(self) -> (String, String) {
+        (self.0.to_owned(), self.1)
     }
 }
 
@@ -138,7 +145,7 @@ impl Durable for Behind {
                 Ok(running) => running.await,
                 Err(thrown) => Err(thrown),
             };
-            answer.map_err(|Thrown(name, message)| (name.to_owned(), message))
+            answer.map_err(Thrown::into_pair)
         })
     }
 
@@ -166,6 +173,26 @@ impl Durable for Behind {
         }
         let parent = Parent { id: self.actor, namespace: &self.namespace, shown_id: &self.shown_id, loaded: self.loaded.as_ref() };
         Ok(self.inner.facets.open(&Arc::downgrade(&self.inner), &parent, name, class, id))
+    }
+
+    fn snapshot(&mut self, bookmark: Option<&str>) -> Result<ActorSnapshot, (String, String)> {
+        let storage = self.storage.lock();
+        let place = match bookmark {
+            Some(bookmark) => bookmark.parse().and_then(|bookmark| storage.own_bookmark(bookmark)),
+            None => Ok(storage.bookmark_here()),
+        };
+        let bookmark = place.map_err(|why| Thrown::into_pair(error(why)))?.to_string();
+        Ok(ActorSnapshot { actor: self.actor.to_string(), bookmark })
+    }
+
+    fn adopt(&mut self, snapshot: &ActorSnapshot) -> Result<String, (String, String)> {
+        let adopted = || {
+            let place: Bookmark = snapshot.bookmark.parse().map_err(error)?;
+            let from: ActorId = snapshot.actor.parse().map_err(error)?;
+            let storage = &mut *self.storage.lock();
+            storage.adopt_at_start(from, place.seq).map_err(error)
+        };
+        adopted().map(|undo| undo.to_string()).map_err(Thrown::into_pair)
     }
 }
 
@@ -274,6 +301,24 @@ impl Behind {
                 })
             }
             "actor.checkpoint" => Box::pin(async move { Ok(receipt(inner.checkpoint(actor).await.map_err(error)?)) }),
+            "actor.keep" => {
+                let (name, place) = (args.text(0)?, args.text(1)?.parse::<Bookmark>().map_err(error)?);
+                // A turn that wrote what was there already has no place of its own.
+                let at = place.seq.min(self.storage.lock().last());
+                Box::pin(async move {
+                    let kept = Kept { name, at, time_ms: place.time_ms };
+                    inner.kept().map_err(error)?.keep(actor, kept).await.map(|()| Wire::Undefined).map_err(not_kept)
+                })
+            }
+            "actor.kept" => Box::pin(async move {
+                let kept = inner.kept().map_err(error)?.kept(actor).await.map_err(error)?;
+                let bookmark = |kept: &Kept| Bookmark::of(actor, kept.at, kept.time_ms).to_string();
+                Ok(Wire::Array(kept.iter().flat_map(|kept| [kept.name.clone().into(), bookmark(kept).into()]).collect()))
+            }),
+            "actor.let_go" => {
+                let name = args.text(0)?;
+                Box::pin(async move { inner.kept().map_err(error)?.let_go(actor, &name).await.map(Wire::from).map_err(error) })
+            }
             "actor.fork" => {
                 let asked: ForkAsked = serde_json::from_str(&args.text(0)?).map_err(|_| type_error("These are no options of a fork."))?;
                 let namespace = Arc::clone(&self.namespace);
@@ -286,6 +331,14 @@ impl Behind {
             }
             _ => return Err(type_error(format!("There is no operation {op:.80}."))),
         })
+    }
+}
+
+/// A name or a number of snapshots that may not be is a `RangeError`.
+fn not_kept(why: ActorError) -> Thrown {
+    match why {
+        ActorError::Pages(PagesError::NotKept(why)) => range_error(why),
+        other => error(other),
     }
 }
 
@@ -416,8 +469,7 @@ fn step(storage: &mut Storage, op: &str, args: &Args<'_, '_>) -> Answer {
 }
 
 fn receipt(receipt: skep_actor::Receipt) -> WireOut {
-    let tier = serde_json::to_value(receipt.tier).ok().and_then(|tier| tier.as_str().map(str::to_owned)).unwrap_or_default();
-    Wire::Array(vec![count(receipt.epoch.0), count(receipt.seq.0), tier.into()])
+    Wire::Array(vec![count(receipt.epoch.0), count(receipt.seq.0), receipt.tier.to_string().into()])
 }
 
 fn shown(socket: super::sockets::Shown) -> WireOut {

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use skep_actor::{ActorError, NotStarted, Thrown};
 use skep_id::ActorId;
-use skep_isolate::{CallError, Exception, Namespace, Outcome, Request, Response, RpcMessage, SocketMessage, Target};
+use skep_isolate::{CallError, Exception, Namespace, Outcome, Receipts, Request, Response, RpcMessage, SocketMessage, Target};
 
 use super::{
     Awakened, Inner,
@@ -119,8 +119,10 @@ impl Target for Stub {
             let (inner, whom, turn) = begun?;
             let turn = turn.await;
             let awake = awaken(&inner, &whom).await?;
+            let receipts = request.chain.receipts().cloned();
             let served = send(turn, awake.guest().fetch(Entrypoint::default(), request)).await;
             let served = served.map_err(|report| CallError::Ended(report.outcome))?;
+            acknowledge(&inner, &whom, receipts);
             // The guest itself knows what is in flight; nothing sleeps before the body has ended.
             Ok(served.response)
         })
@@ -132,8 +134,20 @@ impl Target for Stub {
             let (inner, whom, turn) = begun?;
             let turn = turn.await;
             let awake = awaken(&inner, &whom).await?;
-            send(turn, awake.guest().rpc(Entrypoint::default(), message)).await.map_err(|report| CallError::Ended(report.outcome))
+            let receipts = message.chain.receipts().cloned();
+            let answer = send(turn, awake.guest().rpc(Entrypoint::default(), message)).await;
+            let answer = answer.map_err(|report| CallError::Ended(report.outcome))?;
+            acknowledge(&inner, &whom, receipts);
+            Ok(answer)
         })
+    }
+}
+
+/// The answer is out, so everything that the actor wrote before it is durable: up to the log's head, if not further.
+fn acknowledge(inner: &Inner, whom: &Whom, receipts: Option<Receipts>) {
+    if let (Some(receipts), Ok(kept)) = (receipts, inner.kept()) {
+        let receipt = kept.receipt(whom.id);
+        receipts.put(&whom.id.to_string(), receipt.to_string());
     }
 }
 

@@ -213,7 +213,22 @@ async fn metrics_count_actors() {
     house.deploy_actors("app", "one").await;
     house.actor("app/alice/count").await;
     let metrics = house.control(Method::GET, "/metrics", "").await.text();
-    for line in ["skep_actors_awake 1", "skep_actor_constructions_total 1", "skep_actor_sockets 0"] {
+    for line in [
+        "skep_actors_awake 1",
+        "skep_actor_constructions_total 1",
+        "skep_actor_sockets 0",
+        "skep_actor_alarms_due 0",
+        "skep_actor_alarms_firing 0",
+        "skep_actor_alarm_late_seconds 0",
+        "# TYPE skep_actor_log_sync_seconds histogram",
+    ] {
         assert!(metrics.lines().any(|have| have == line), "{line} not in\n{metrics}");
     }
+    let number = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} not in\n{metrics}")).parse().unwrap()
+    };
+    let (syncs, records) = (number("skep_actor_log_sync_seconds_count"), number("skep_actor_log_records_total"));
+    assert!(syncs >= 1.0 && records >= syncs && number("skep_actor_log_sync_seconds_sum") > 0.0, "{metrics}");
+    assert_eq!(number("skep_actor_log_sync_seconds_bucket{le=\"+Inf\"}"), syncs);
 }

@@ -11,7 +11,7 @@ use skep_isolate::{
     Actor, Body, Durable, Exception, Meter, Outcome, Report, Request, Response, RpcMessage, SocketMessage, Worker,
     wire::{Wire, WireOut},
 };
-use skep_node::{Awake, Entrypoint, Guest, Resident, Served, Written};
+use skep_node::{Awake, Entrypoint, Export, Guest, Resident, Served, Written};
 use tokio::sync::{Mutex, Notify};
 
 /// Room for every answer.
@@ -153,6 +153,10 @@ impl Guest for Inhabitant {
 
     fn run(&self, _module: String, _args: String) -> BoxFuture<'_, (Option<String>, Report)> {
         Box::pin(async { (None, report(outcome("no run".to_owned()))) })
+    }
+
+    fn exports(&self) -> BoxFuture<'_, Result<Vec<Export>, Outcome>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn alive(&self) -> bool {

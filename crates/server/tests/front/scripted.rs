@@ -14,7 +14,7 @@ use skep_isolate::{
     Actor, Binding, Body, Exception, Limits, Loader, Meter, Outcome, Report, Request, Response, RpcMessage, Socket, SocketMessage,
     Transform, Worker,
 };
-use skep_node::{Entrypoint, Guest, Resident, Runtime, Served};
+use skep_node::{Entrypoint, Export, Guest, Resident, Runtime, Served};
 use tokio::sync::oneshot;
 
 use crate::inhabitant::Inhabitant;
@@ -111,6 +111,11 @@ impl Guest for Script {
             self.worker.observer.log(None, "log", "running");
             (Some(args), report(Outcome::Ok))
         })
+    }
+
+    fn exports(&self) -> BoxFuture<'_, Result<Vec<Export>, Outcome>> {
+        let acts = self.text.starts_with("actor");
+        Box::pin(async move { Ok(vec![Export { name: "Counter".to_owned(), class: acts }]) })
     }
 
     fn alive(&self) -> bool {

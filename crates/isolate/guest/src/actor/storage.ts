@@ -3,6 +3,7 @@
  * wrote is one transaction by itself, committed when the turn ends.
  */
 import { host } from "../host";
+import { actorSnapshot, DurableObjectSnapshot } from "../rpc";
 import { state } from "../state";
 import { defineInterface } from "../webidl";
 import { callback, defineLazily, illegalInvocation, options, string, text, time, wrongArgument } from "./arguments";
@@ -208,6 +209,13 @@ async function inTransaction<T>(f: (transaction: DurableObjectTransaction) => T 
 
 // --- storage -----------------------------------------------------------------------------------------------------------------
 
+interface SnapshotOptions {
+  /** As of when; the end of this turn without it. */
+  bookmark: unknown;
+  /** By which its place is kept. */
+  name: unknown;
+}
+
 /** Throws for what is no object of the class that methods here belong to. */
 let own: (self: unknown) => void;
 
@@ -279,6 +287,46 @@ export class DurableObjectStorage {
     return undo;
   }
 
+  /**
+   * The database as of the end of this turn, or of a bookmark: something to bring this actor's or, sent there, another actor's database to. With a
+   * name its place is kept beyond retention, until it is let go or another is kept by that name.
+   */
+  async snapshot(given: unknown = undefined): Promise<DurableObjectSnapshot> {
+    const { bookmark, name } = options<SnapshotOptions>((own(this), given), 1, "snapshot", STORAGE, "SnapshotOptions");
+    if (state.actor!.transactions > 0) throw new Error("Cannot call snapshot() within a transaction");
+    const of = bookmark === undefined ? null : string(bookmark);
+    const [channel, place] = host.call("actor.snapshot", of) as [number, string];
+    const snapshot = actorSnapshot(channel, place, () => (host.call("actor.snapshot", place) as [number, string])[0]);
+    if (name === undefined) await host.start("actor.sync");
+    else await host.start("actor.keep", string(name), place);
+    return snapshot;
+  }
+
+  /** What it answers leads back here. It is kept when the promise settles, so that `ctx.abort()` may follow. */
+  async onNextSessionRestore(_to: DurableObjectSnapshot | string, given: unknown = undefined): Promise<string> {
+    const to: unknown = (own(this), arguments[0]);
+    const channel = DurableObjectSnapshot.channelOf(to);
+    if (channel === undefined && typeof to !== "string") throw wrongArgument("onNextSessionRestore", STORAGE, 1, "DurableObjectSnapshot or string");
+    options(given, 2, "onNextSessionRestore", STORAGE, "RestoreOptions");
+    const undo = (channel === undefined ? host.call("actor.restore", to as string) : host.call("actor.adopt", channel)) as string;
+    await host.start("actor.sync");
+    return undo;
+  }
+
+  /** Snapshots that are kept: their bookmarks by name. */
+  async snapshots(): Promise<Map<string, string>> {
+    const list = (own(this), (await host.start("actor.kept")) as string[]);
+    const kept = new Map<string, string>();
+    for (let i = 0; i < list.length; i += 2) kept.set(list[i]!, list[i + 1]!);
+    return kept;
+  }
+
+  /** Leaves a kept snapshot to retention; whether there was one of that name. */
+  async deleteSnapshot(_name: string): Promise<boolean> {
+    const name = (own(this), text(arguments, 1, "deleteSnapshot", STORAGE));
+    return (await host.start("actor.let_go", name)) as boolean;
+  }
+
   static {
     own = (self) => {
       if (typeof self !== "object" || self === null || !(#raw in self)) throw illegalInvocation();
@@ -288,6 +336,7 @@ export class DurableObjectStorage {
 
 defineInterface(DurableObjectTransaction, TRANSACTION);
 defineInterface(DurableObjectStorage, STORAGE);
+for (const name of ["snapshots", "deleteSnapshot"]) Object.defineProperty(DurableObjectStorage.prototype, name, { enumerable: false });
 
 export function durableObjectStorage(): DurableObjectStorage {
   return new DurableObjectStorage(RAW);
