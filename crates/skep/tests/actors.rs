@@ -157,6 +157,49 @@ fn doctor_looks_at_files_of_actors_when_nobody_uses_them() {
     assert!(said.contains("the files of 1 actors are sound"), "{said}");
 }
 
+/// A payment is asked for once: killed in the middle of it, the actor says that nobody knows what came of it.
+#[test]
+fn a_step_that_a_kill_cut_off_is_reported_and_not_repeated() {
+    const PAYS: &str = "
+import { DurableObject } from 'cloudflare:workers';
+export class Payer extends DurableObject {
+    async fetch(request) {
+        const to = new URL(request.url).searchParams.get('to');
+        try {
+            return new Response(await this.ctx.step('pay', async () => (await fetch(to)).text()));
+        } catch (e) {
+            return new Response(`${e.name} ${e.step}`);
+        }
+    }
+}
+export default { fetch(request, env) { return env.PAYERS.getByName('a').fetch(request); } };
+";
+    let folder = tempfile::tempdir().unwrap();
+    let (data, config, file) = (folder.path().join("data"), folder.path().join("skep.toml"), folder.path().join("pays.js"));
+    fs::write(&config, "[node]\negress = \"any\"\n[node.log]\nsegment_bytes = 262144\ntrust_any_folder = true\n").unwrap();
+    fs::write(&file, PAYS).unwrap();
+    let bank = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("http://{}/", bank.local_addr().unwrap());
+    let up = Up::start(&data, Some(&config));
+    good(&data, &["deploy", file.to_str().unwrap(), "--actors", "PAYERS=Payer"]);
+    let asking = {
+        let url = format!("{}/w/pays/?to={to}", up.url);
+        thread::spawn(move || drop(ureq::get(url).call()))
+    };
+    // It is out, so its intent is on the disk.
+    let paid = bank.accept().unwrap();
+    drop(up);
+    asking.join().unwrap();
+    drop(paid);
+    bank.set_nonblocking(true).unwrap();
+    let up = Up::start(&data, Some(&config));
+    for _ in 0..2 {
+        let mut said = ureq::get(format!("{}/w/pays/?to={to}", up.url)).call().unwrap();
+        assert_eq!(said.body_mut().read_to_string().unwrap(), "UnfinishedStepError pay");
+    }
+    assert!(bank.accept().is_err(), "it paid twice");
+}
+
 /// What clients know of an actor.
 #[derive(Default, Clone, Copy)]
 struct Known {

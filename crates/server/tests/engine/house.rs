@@ -165,10 +165,16 @@ impl Tail {
 }
 
 pub async fn send(request: Request<Full<Bytes>>) -> (StatusCode, String) {
+    let (parts, text) = answer(request).await;
+    (parts.status, text)
+}
+
+/// The head of an answer, and its body.
+pub async fn answer(request: Request<Full<Bytes>>) -> (http::response::Parts, String) {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let answer = tokio::time::timeout(Duration::from_secs(30), client.request(request)).await.unwrap().unwrap();
     let (parts, body) = answer.into_parts();
-    (parts.status, String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()).into_owned())
+    (parts, String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()).into_owned())
 }
 
 /// A server somewhere: answers with what it was sent, head and body, or redirects to what follows `/to/`. What it heard is kept.
@@ -185,7 +191,7 @@ impl Peer {
         let kept = heard.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, kept.clone()));
+                tokio::spawn(reply(stream, kept.clone()));
             }
         });
         Self { address, heard }
@@ -200,7 +206,7 @@ impl Peer {
     }
 }
 
-async fn answer(mut stream: TcpStream, heard: std::sync::Arc<Mutex<Vec<String>>>) {
+async fn reply(mut stream: TcpStream, heard: std::sync::Arc<Mutex<Vec<String>>>) {
     let (mut text, mut piece) = (String::new(), [0; 16 << 10]);
     let complete = |text: &str| {
         let (head, body) = text.split_once("\r\n\r\n")?;
