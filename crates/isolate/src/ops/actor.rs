@@ -85,7 +85,7 @@ fn snapshot(state: &mut State, durable: &mut dyn crate::durable::Durable, args: 
 
 fn adopt(state: &mut State, durable: &mut dyn crate::durable::Durable, args: &[Wire<'_>]) -> WireOut {
     let target = args.first().and_then(Wire::as_u32).and_then(|n| state.resources.channel(n));
-    let Some(snapshot) = target.as_deref().and_then(|target| target.actor_snapshot()) else {
+    let Some(snapshot) = target.and_then(|target| target.actor_snapshot()) else {
         return Wire::error("TypeError", "that is no snapshot of a Durable Object");
     };
     match durable.adopt(snapshot) {
