@@ -510,6 +510,17 @@ async fn what_an_actor_leaves_for_its_next_start_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_of_an_actor_that_writes_nothing_do_not_pile_up_in_the_log() {
+    let house = House::with(|config| (config.tail_bytes, config.idle_ms) = (20 << 10, 60_000));
+    house.add(1, 7).await;
+    let began = house.log.head(id(1)).first;
+    for _ in 0..40 {
+        house.actors.checkpoint(id(1)).await.expect("works in a test");
+    }
+    until("a fold", || async { house.log.head(id(1)).first > began }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fork_of_one_that_sleeps_wakes_nobody() {
     let house = House::new();
     house.add(1, 7).await;

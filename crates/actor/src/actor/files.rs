@@ -209,6 +209,13 @@ impl Files {
         &self.due
     }
 
+    /// A living guest was written down, with a heap of so many bytes: its next start would read past it.
+    pub(crate) fn written_down(&self, id: ActorId, heap: usize) {
+        self.library.appended(id, heap);
+        let (overlay, tail) = self.library.weight(id);
+        self.due.committed(id, overlay, self.library.overlay_bytes(), tail);
+    }
+
     /// An actor falls asleep: what it leaves is brought to its file when its next start would read much.
     pub(crate) fn slept(&self, id: ActorId) {
         self.due.slept(id, self.library.weight(id).1);

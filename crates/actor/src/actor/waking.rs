@@ -247,6 +247,7 @@ impl Node {
                 drop(hush);
                 let receipt = ticket.await.map_err(ActorError::Log)?;
                 self.checkpointed(cell, receipt, &heap);
+                self.files.written_down(cell.id, heap.bytes.len());
                 return Ok((receipt, view?));
             }
             if tokio::time::Instant::now() >= deadline {

@@ -138,7 +138,14 @@ impl Library {
         } else if let Some(record) = step.records.iter().rev().find(|record| record.kind == RecordKind::Checkpoint) {
             shelf.keep_checkpoint(self, record)?;
         }
-        let base = self.write_base(shelf, step, last, touched)?;
+        let base = match self.write_base(shelf, step, last, touched) {
+            Err(e) => {
+                // With a chapter, that says where the base was.
+                shelf.state.write().misled = !needed;
+                return Err(e);
+            }
+            Ok(base) => base,
+        };
         let shrunk = base.clone();
         let parted = {
             let mut state = shelf.state.write();

@@ -41,6 +41,11 @@ impl Library {
         } else {
             parent.clone()
         };
+        if parent.shelf().state.read().misled {
+            // The base may be found beyond this place otherwise, with no chapter that leads to it.
+            let _changing = parent.shelf().changing.lock();
+            parent.shelf().put_right(self)?;
+        }
         let shelf = self.shelf(child)?;
         self.mark(parent.shelf(), child, at)?;
         let origin = Origin { parent: actor, at, count: parent.count() };

@@ -61,6 +61,7 @@ impl Library {
         }
         let shelf = self.shelf(actor)?;
         let _changing = shelf.changing.lock();
+        shelf.put_right(self)?;
         // It is there, and stays until the mark says so.
         let _view = self.view(actor, kept.at)?;
         let before = {

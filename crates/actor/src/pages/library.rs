@@ -175,6 +175,14 @@ impl Library {
         shelf.map_or((0, 0), |shelf| (shelf.overlay().map_or(0, |overlay| overlay.layer().bytes()), shelf.tail().unwrap_or(0)))
     }
 
+    /// Counts a record that the owner appended beside its commits, with a body of so many bytes, to what the next activation reads.
+    pub fn appended(&self, actor: ActorId, bytes: usize) {
+        let shelf = self.shelves.lock().get(&actor).and_then(Weak::upgrade);
+        if let Some(shelf) = shelf {
+            shelf.lengthen_tail(bytes);
+        }
+    }
+
     /// The database of an actor whose pages are open, as of a record that its owner appends at `at` just now, so that no commit lies in between:
     /// its pages are shared, nothing is read. It is a view of what has happened once that record is durable. `None`: nobody has the pages open.
     ///
@@ -367,7 +375,7 @@ impl Library {
     }
 
     /// What the next activation of an actor reads: its records that no fold has brought to its base yet, in bytes, each counted as 1 KiB longer than
-    /// its body. Counted while its pages are open (checkpoints appended meanwhile left out), else read from the log.
+    /// its body. Counted while its pages are open, else read from the log.
     ///
     /// # Errors
     /// When files or log cannot be read or are damaged.

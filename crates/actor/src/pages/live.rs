@@ -174,7 +174,7 @@ impl Pages {
         let (draft, count) = self.overlay.change(|layer| (apply(layer, &self.shelf, at, open), layer.count));
         self.open = Transaction::new(count);
         let body = draft.finish(count, *meta);
-        self.shelf.change_tail(&body);
+        self.shelf.lengthen_tail(body.len());
         body
     }
 
@@ -248,8 +248,7 @@ impl Pages {
         self.overlay.bytes.clone()
     }
 
-    /// What an activation would read of the log's tail: as [`Library::tail_bytes`](super::Library::tail_bytes). Checkpoints appended since these
-    /// pages were opened are not counted.
+    /// What an activation would read of the log's tail: as [`Library::tail_bytes`](super::Library::tail_bytes).
     #[must_use]
     pub fn tail_bytes(&self) -> u64 {
         self.shelf.tail().unwrap_or(0)

@@ -550,6 +550,27 @@ fn many_folds_leave_few_chapters_and_each_can_still_expire() {
 }
 
 #[test]
+fn a_fold_without_history_that_failed_leaves_no_base_beyond_a_child() {
+    for after in 0..8 {
+        let mut world = World::new();
+        let actions = [Action::KeepHistory(false), Action::Create, Action::Fold { many: 0 }, commit(0, &[])];
+        actions.iter().for_each(|action| world.act(action).unwrap());
+        world.disk.fail_after(after);
+        let failed = world.act(&Action::Fold { many: 0 }).is_err();
+        if !world.disk.has_failed() {
+            assert!(after > 2);
+            return;
+        }
+        if failed {
+            world.act(&Action::Fork { who: 0, place: 0 }).unwrap();
+        }
+        world.check_all();
+        world.restart(after);
+        world.check_all();
+    }
+}
+
+#[test]
 fn what_was_not_kept_is_in_no_view() {
     let mut world = World::new();
     world.act(&Action::Create).unwrap();

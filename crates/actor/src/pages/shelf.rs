@@ -79,6 +79,8 @@ pub(super) struct State {
     pub leaving: Vec<Arc<Chapter>>,
     /// The base as it is read, or its name, may not be durable.
     pub unsure: bool,
+    /// The file's header may be that of a fold that failed and left no chapter.
+    pub misled: bool,
     /// Counts what moved between log and chapters, or among these.
     pub moved: u64,
     pub gone: bool,
@@ -290,20 +292,14 @@ impl Shelf {
     /// written again even if it looks right: after a sync that failed, what is read need not be what is on the disk.
     fn undo_fold(&self, library: &Library, base: &mut Option<Base>, chapter: &Chapter) -> Result<(), PagesError> {
         let disk = &*library.disk;
-        match base {
-            Some(base) => {
-                base.write_header(base.header)?;
-                let mut content = ZERO;
-                for page in chapter.pages(disk)? {
-                    chapter.page(disk, chapter.from, page, &mut content)?;
-                    base.write(page, &content)?;
-                }
-                base.sync()?;
+        self.undo_header(library, base)?;
+        if let Some(base) = base {
+            let mut content = ZERO;
+            for page in chapter.pages(disk)? {
+                chapter.page(disk, chapter.from, page, &mut content)?;
+                base.write(page, &content)?;
             }
-            None => {
-                disk.remove(&self.path).map_err(PagesError::file(&self.path))?;
-                self.sync_name(library)?;
-            }
+            base.sync()?;
         }
         // It must not be there again after the next fold.
         disk.remove(&chapter.path).and_then(|()| disk.sync_dir(&self.history)).map_err(PagesError::file(&chapter.path))
@@ -318,15 +314,20 @@ impl Shelf {
 
     /// Puts right what an operation left that failed on the way. The caller holds `changing`.
     pub fn put_right(&self, library: &Library) -> Result<(), PagesError> {
-        let (unsure, mut base, unfinished) = {
+        let (unsure, misled, mut base, unfinished) = {
             let state = self.state.read();
             let last = state.chapters.last().filter(|chapter| chapter.from == state.place());
-            (state.unsure, state.base.clone(), last.cloned())
+            (state.unsure, state.misled, state.base.clone(), last.cloned())
         };
         if unsure {
             base.as_ref().map_or(Ok(()), Base::sync)?;
             self.sync_name(library)?;
             self.state.write().unsure = false;
+        }
+        if misled {
+            self.undo_header(library, &mut base)?;
+            let mut state = self.state.write();
+            (state.base, state.misled) = (base.clone(), false);
         }
         if let Some(chapter) = unfinished {
             self.undo_fold(library, &mut base, &chapter)?;
@@ -335,6 +336,17 @@ impl Shelf {
             state.chapters.pop();
         }
         Ok(())
+    }
+
+    /// Puts the header back that was in force before a fold that failed; a base that there was not before goes.
+    fn undo_header(&self, library: &Library, base: &mut Option<Base>) -> Result<(), PagesError> {
+        match base {
+            Some(base) => base.write_header(base.header),
+            None => {
+                library.disk.remove(&self.path).map_err(PagesError::file(&self.path))?;
+                self.sync_name(library)
+            }
+        }
     }
 
     /// A page as of the base's place. For who has all that a fold in progress may overwrite.
@@ -412,9 +424,9 @@ impl Shelf {
         self.tail.store(bytes, Ordering::Relaxed);
     }
 
-    /// A record more.
-    pub fn change_tail(&self, body: &[u8]) {
-        self.update_tail(|bytes| bytes + weight(body));
+    /// A record more, with a body of so many bytes.
+    pub fn lengthen_tail(&self, body: usize) {
+        self.update_tail(|bytes| bytes + body as u64 + RECORD_COST);
     }
 
     /// A fold took so much away.
