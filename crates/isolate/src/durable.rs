@@ -23,6 +23,10 @@ pub trait Durable: Send + Debug {
     /// `room` is the host memory in bytes that the answer may take: a larger one must be an error (`RangeError`) instead.
     fn call(&mut self, op: &str, args: &[Wire<'_>], room: usize) -> WireOut;
 
+    /// The handler of the alarm of that name has come back, in the turn that ends now: the alarm is done by the same commit as what the turn wrote. Comes
+    /// right before [`Durable::end_turn`], and for handlers that did not fail only.
+    fn alarm_done(&mut self, name: &str);
+
     /// A turn has ended by itself. What it wrote is committed and on its way; if the future is there, all effects of the turn, and of every turn after
     /// it, wait for it (the output gate). An error ends the isolate, and no effect that waited is ever carried out.
     fn end_turn(&mut self) -> Option<BoxFuture<Result<(), String>>>;

@@ -220,6 +220,45 @@ fn alarms_have_names_and_the_earliest_is_in_the_record() {
 }
 
 #[test]
+fn an_alarm_ends_in_the_record_of_what_its_handler_wrote() {
+    let world = World::new();
+    let mut s = world.open();
+    s.set_alarm("", 10).unwrap();
+    end(&mut s);
+    s.alarm_begin("").unwrap().unwrap();
+    put(&mut s, &[("rung", "1")]);
+    s.alarm_end("", AlarmEnd::Done).unwrap();
+    end(&mut s);
+    assert_eq!(world.log.records.lock().len(), 2);
+    // Who rang it asks again what to do, and there is nothing to do.
+    s.alarm_end("", AlarmEnd::Retry { at_ms: 50, counts: true }).unwrap();
+    assert!(end(&mut s).is_none());
+    assert_eq!((s.wake().unwrap(), world.log.wake_of_last()), (None, 0));
+    // The record is lost: the handler never ran, and the alarm is there.
+    drop(s);
+    world.log.crash(Seq(1));
+    let mut s = world.open();
+    assert_eq!((s.due(99).unwrap().len(), s.kv_get(&["rung"], 100).unwrap()), (1, vec![None]));
+}
+
+#[test]
+fn an_alarm_whose_end_is_undone_rings_again() {
+    let world = World::new();
+    let mut s = world.open();
+    s.set_alarm("", 10).unwrap();
+    end(&mut s);
+    s.alarm_begin("").unwrap().unwrap();
+    s.begin().unwrap();
+    s.alarm_end("", AlarmEnd::Done).unwrap();
+    s.rollback().unwrap();
+    assert_eq!(s.due(99).unwrap().len(), 1);
+    s.alarm_begin("").unwrap().unwrap();
+    s.alarm_end("", AlarmEnd::Done).unwrap();
+    s.cut_off();
+    assert_eq!((s.due(99).unwrap().len(), s.wake().unwrap()), (1, Some(10)));
+}
+
+#[test]
 fn an_alarm_rings_until_its_handler_is_done() {
     let world = World::new();
     let mut s = world.open();

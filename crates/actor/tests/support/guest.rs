@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use skep_actor::{Active, Alarm, BoxFuture, Guest, GuestError, Guests, Heap, Start, Storage, Thrown};
+use skep_actor::{Active, Alarm, BoxFuture, Guest, GuestError, Guests, Heap, Start, Storage, Thrown, storage::AlarmEnd};
 use skep_id::ActorId;
 use tokio::sync::watch;
 
@@ -274,10 +274,15 @@ impl Guest for Account {
             let pending = {
                 let mut storage = storage.lock();
                 let mut book = Self::book(&mut storage);
+                let name = alarm.name.clone();
                 book.rung.push(alarm.name);
                 storage
                     .kv_put(vec![("book".into(), Bytes::from(serde_json::to_vec(&book).expect("works in a test")))])
                     .expect("works in a test");
+                // A guest may end its alarm by the commit of its handler, as isolates do; one that does not leaves it to who rang.
+                if alarm.retries == 0 {
+                    storage.alarm_end(&name, AlarmEnd::Done).expect("works in a test");
+                }
                 storage.end_turn().map_err(|error| GuestError::Ended(error.to_string()))?;
                 storage.sync()
             };

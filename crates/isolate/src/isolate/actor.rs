@@ -67,6 +67,8 @@ pub(super) struct Acting {
     listeners: HashMap<u32, Arc<Notify>>,
     /// Sockets that the state shall keep as soon as they have been given back, and the arguments for it.
     keeping: HashMap<u32, (mpsc::Sender<SocketMessage>, Vec<WireOut>)>,
+    /// Alarms whose handlers run, by their calls.
+    pub(super) ringing: HashMap<u32, String>,
     /// Since when nothing goes in.
     paused: Option<Instant>,
     /// Why it ends: it was ended from outside while a turn ran.
@@ -88,6 +90,7 @@ impl Acting {
             snapshots: Vec::new(),
             listeners: HashMap::new(),
             keeping: HashMap::new(),
+            ringing: HashMap::new(),
             paused: None,
             ending: None,
         };
@@ -231,6 +234,7 @@ impl Task {
             self.durable().into_iter().for_each(|durable| durable.cut_off());
             return Err(outcome);
         }
+        self.alarms_done(&effects);
         let until = self.durable().and_then(|durable| durable.end_turn());
         let effects = self.at_once(effects)?;
         let Some(acting) = self.actor.as_mut() else { return Ok(()) };
@@ -244,6 +248,28 @@ impl Task {
             acting.output.hold(until, (payer, effects), (bytes, charge));
         }
         Ok(())
+    }
+
+    /// Alarms whose handlers have come back with this turn are done by its commit: one record instead of two, and no moment in between.
+    fn alarms_done(&mut self, effects: &[Effect]) {
+        let mut done = Vec::new();
+        for effect in effects {
+            let Some(acting) = self.actor.as_mut().filter(|acting| !acting.ringing.is_empty()) else { break };
+            // The first of them is the answer.
+            let Effect::Do { op: op @ ("fail" | "result" | "done"), args } = effect else { continue };
+            let id = number(args, 0);
+            let failed = *op == "fail" || args.get(3).and_then(Wire::as_bool) == Some(true);
+            // One whose caller has gone, or has had another answer, is not done either.
+            if let Some(name) = acting.ringing.remove(&id)
+                && !failed
+                && self.calls.get(&id).is_some_and(|call| call.is_told())
+            {
+                done.push(name);
+            }
+        }
+        for name in done {
+            self.durable().into_iter().for_each(|durable| durable.alarm_done(&name));
+        }
     }
 
     /// Carries out those effects of a turn that wait for nothing, and gives back the others. Takes note of what was started under which gate.

@@ -428,6 +428,7 @@ impl Task {
             Input::Event(Event::Exports) => instance::event("exports", vec![id.into()]),
             Input::Event(Event::Tail { trace, .. }) => instance::event("tail", head(vec![trace.into()])),
             Input::Event(Event::Alarm { name, scheduled_ms, retries }) => {
+                self.actor.iter_mut().for_each(|acting| drop(acting.ringing.insert(id, name.clone())));
                 instance::event("alarm", vec![id.into(), name.into(), scheduled_ms.into(), retries.into()])
             }
             Input::Event(Event::Socket { number, message }) => {
@@ -764,6 +765,7 @@ impl Task {
 
     fn finish(&mut self, id: u32) {
         if let Some(call) = self.calls.remove(&id) {
+            self.actor.iter_mut().for_each(|acting| drop(acting.ringing.remove(&id)));
             self.finished(call.finish());
         }
     }

@@ -127,6 +127,8 @@ impl Durable for Forgetful {
         Wire::Array((0..10).flat_map(|_| args.iter().cloned().map(Wire::into_owned)).collect())
     }
 
+    fn alarm_done(&mut self, _name: &str) {}
+
     fn end_turn(&mut self) -> Option<BoxFuture<Result<(), String>>> {
         None
     }

@@ -97,6 +97,10 @@ impl Durable for State {
         }
     }
 
+    fn alarm_done(&mut self, name: &str) {
+        self.book().written.insert(format!("done {name}"), Vec::new());
+    }
+
     fn end_turn(&mut self) -> Option<BoxFuture<Result<(), String>>> {
         let mut book = self.book();
         book.turns += 1;
@@ -337,12 +341,47 @@ mod life {
             async webSocketMessage(ws, message) {} ";
         let (isolate, state) = start(of(members));
         assert_eq!(patiently(isolate.alarm("", 1_000.0, 0)).await, Ok(()));
-        assert_eq!(state.book().rows.len(), 1);
+        assert_eq!(state.book().rows.keys().collect::<Vec<_>>(), ["done ", "info"]);
         let failed = patiently(isolate.alarm("", 1_000.0, 2)).await.unwrap_err();
         assert!(message(&failed).contains("not again"), "{failed:?}");
         state.log(Log::Fails);
         let failed = patiently(isolate.alarm("", 1_000.0, 0)).await.unwrap_err();
         assert!(matches!(failed, Outcome::Reset(_)), "an alarm whose writes are lost is not done: {failed:?}");
+    }
+
+    /// One commit for what the handler wrote last and for the end of its alarm; none for one that failed, or does not come back.
+    #[tokio::test]
+    async fn an_alarm_is_done_by_the_last_commit_of_its_handler() {
+        let members = "async alarm({ name }) {
+            await this.ctx.storage.put('first', name);
+            if (name === 'a') await new Promise((go) => { this.go = go; });
+            await this.ctx.storage.put('last', name);
+            if (name === 'fails') throw new Error('not this one');
+            if (name === 'waits') this.ctx.waitUntil(sleep(1).then(() => this.ctx.storage.put('later', name)));
+        }
+        resume() { this.go(); }";
+        let (isolate, state) = start(of(members));
+        state.log(Log::Waits);
+        let ring = |name: &'static str| {
+            let isolate = isolate.clone();
+            tokio::spawn(async move { patiently(isolate.alarm(name, 0.0, 0)).await })
+        };
+        let ringing = ring("a");
+        until(|| state.book().rows.contains_key("first")).await;
+        assert!(!state.book().rows.contains_key("done a"), "its handler goes on");
+        let resumed = asking(&isolate, "resume");
+        until(|| state.book().rows.contains_key("last")).await;
+        assert!(state.book().rows.contains_key("done a"), "in the same commit");
+        assert!(!ringing.is_finished(), "nobody hears of it before it is durable");
+        state.log(Log::Durable);
+        state.commit(&Ok(()));
+        assert_eq!(ringing.await.unwrap(), Ok(()));
+        resumed.await.unwrap().unwrap();
+        assert!(message(&ring("fails").await.unwrap().unwrap_err()).contains("not this one"));
+        assert!(!state.book().rows.contains_key("done fails"));
+        assert_eq!(ring("waits").await.unwrap(), Ok(()));
+        assert!(state.book().rows.contains_key("done waits"), "it need not wait for what goes on behind it");
+        until(|| state.book().rows.contains_key("later")).await;
     }
 
     /// What a tail hears.

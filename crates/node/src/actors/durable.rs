@@ -18,7 +18,7 @@ use skep_actor::{
     database::{SqlError, Value as SqlValue},
     facet_id,
     pages::{Kept, PagesError},
-    storage::{Bookmark, Range, Step},
+    storage::{AlarmEnd, Bookmark, Range, Step},
 };
 use skep_id::ActorId;
 use skep_isolate::{
@@ -121,6 +121,11 @@ impl Durable for Behind {
             return range_error("The answer is larger than the memory that is left.").into();
         }
         answer
+    }
+
+    fn alarm_done(&mut self, name: &str) {
+        // If it cannot be written, neither can the turn; and who rang it sees that it is still there.
+        let _ = self.storage.lock().alarm_end(name, AlarmEnd::Done);
     }
 
     fn end_turn(&mut self) -> Option<BoxFuture<Result<(), String>>> {
