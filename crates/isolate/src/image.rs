@@ -27,6 +27,9 @@ const CLEAN_MAX: usize = 16;
 /// Size of a page as snapshots count them, in bytes.
 pub(crate) const PAGE: usize = 4096;
 
+/// Where the guest's stack ends, in bytes: the linker puts it first in memory (`LDFLAGS` of `xtask/src/image.rs`).
+const STACK: usize = 2 << 20;
+
 /// Why an image could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -59,6 +62,8 @@ struct Inner {
     pre: InstancePre<State>,
     /// Memory of a fresh instance.
     pristine: Vec<u8>,
+    /// Pages at the beginning that are the guest's stack.
+    stack: u32,
     pagemap: Pagemap,
     /// Cleaned instances, ready for their next tenant.
     #[expect(clippy::vec_box, reason = "an instance stays in its box from its first turn to its last; the list moves pointers only")]
@@ -101,8 +106,9 @@ impl Image {
         instance::link(&mut linker).map_err(ImageError::Module)?;
         let pre = linker.instantiate_pre(&module).map_err(ImageError::Module)?;
         let pristine = pristine(engine, &pre).map_err(ImageError::Module)?;
+        let stack = stack(&pristine);
         let (hash, pagemap, clean) = (hash.to_owned(), Pagemap::open(), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { engine: engine.clone(), hash, pre, pristine, pagemap, clean }) })
+        Ok(Self { inner: Arc::new(Inner { engine: engine.clone(), hash, pre, pristine, stack, pagemap, clean }) })
     }
 
     /// What names it: the hash of its module.
@@ -122,6 +128,11 @@ impl Image {
     /// The memory of a fresh instance.
     pub(crate) fn pristine(&self) -> &[u8] {
         &self.inner.pristine
+    }
+
+    /// How many pages at the beginning of the memory are the guest's stack. Between two turns nothing on it is in use.
+    pub(crate) fn stack(&self) -> u32 {
+        self.inner.stack
     }
 
     pub(crate) fn pagemap(&self) -> &Pagemap {
@@ -145,6 +156,14 @@ impl Image {
         if self.inner.clean.lock().len() < CLEAN_MAX && instance.clean(self) {
             self.inner.clean.lock().push(instance);
         }
+    }
+}
+
+/// Pages of the stack; none where the image does not look as if it had one: it is zero up to its end, and then data begin.
+fn stack(pristine: &[u8]) -> u32 {
+    match pristine.split_at_checked(STACK) {
+        Some((stack, data)) if stack.iter().all(|b| *b == 0) && data.iter().take(PAGE).any(|b| *b != 0) => (STACK / PAGE) as u32,
+        _ => 0,
     }
 }
 

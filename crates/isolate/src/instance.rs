@@ -346,6 +346,8 @@ pub(crate) struct Instance {
     /// How the worker's own Wasm calls the guest.
     guest: Guest,
     cpu: Arc<Cpu>,
+    /// Pages that differ from the image, if they were looked for and no turn has run since.
+    private: Option<Vec<u32>>,
 }
 
 impl Drop for Instance {
@@ -379,7 +381,7 @@ impl Instance {
         let imported = guest.get_typed_func(&mut store, "imported")?;
         let guest = Guest { memory, imported, mailbox, places: image.engine().wasm().places.clone() };
         store.data_mut().wasm.guest = Some(guest.clone());
-        let mut instance = Self { alloc, deliver, store, memory, mailbox, guest, cpu };
+        let mut instance = Self { alloc, deliver, store, memory, mailbox, guest, cpu, private: None };
         instance.reseed(random::seed())?;
         Ok(instance)
     }
@@ -387,6 +389,7 @@ impl Instance {
     /// Gives the guest new randomness: at the start, and for every fork.
     pub(crate) fn reseed(&mut self, seed: u64) -> wasmtime::Result<()> {
         let at = self.mailbox as usize + Mailbox::SEED;
+        self.private = None;
         Ok(self.memory.write(&mut self.store, at, &seed.max(1).to_le_bytes())?)
     }
 
@@ -421,6 +424,7 @@ impl Instance {
     }
 
     async fn run_turn(&mut self, event: &[u8], now_ms: f64) -> wasmtime::Result<f64> {
+        self.private = None;
         let at = match event.len() {
             n if n <= Mailbox::INBOX_BYTES => self.mailbox,
             n => self.alloc.call_async(&mut self.store, n as u32).await?,
@@ -491,21 +495,24 @@ impl Instance {
         }
     }
 
-    /// Indexes of the pages that may differ from the image, by the kernel's account or else all of them.
-    fn candidates(&mut self, image: &Image) -> Vec<u32> {
+    /// Indexes of the pages that may differ from the image, by the kernel's account. An actor that goes to sleep is written down and then
+    /// cleaned: the kernel, which walks over the whole memory for its answer, is asked once.
+    fn private(&mut self, image: &Image) -> Option<Vec<u32>> {
+        let known = self.private.take();
         let address = self.memory.data_ptr(&self.store) as usize;
-        let len = self.memory.data_size(&self.store);
-        let known = image.pagemap().private_pages(address, len);
-        known.unwrap_or_else(|| (0..(len / PAGE) as u32).collect())
+        known.or_else(|| image.pagemap().private_pages(address, self.memory.data_size(&self.store)))
     }
 
-    /// What differs from the image, and the size of the memory in bytes.
+    /// What differs from the image, and the size of the memory in bytes. What turns have left on the stack is nothing: no turn reads it again.
     pub(crate) fn delta(&mut self, image: &Image) -> (Delta, usize) {
-        let candidates = self.candidates(image);
+        let private = self.private(image);
+        let all = || (0..(self.memory.data_size(&self.store) / PAGE) as u32).collect();
+        let candidates = private.clone().unwrap_or_else(all);
+        self.private = private;
         let pristine = image.pristine().as_chunks::<PAGE>().0;
         let memory = self.memory.data(&self.store).as_chunks::<PAGE>().0;
         let mut delta = Delta::default();
-        for i in candidates {
+        for i in candidates.into_iter().filter(|i| *i >= image.stack()) {
             if let Some(page) = memory.get(i as usize) {
                 delta.add(i, page, pristine.get(i as usize));
             }
@@ -517,13 +524,12 @@ impl Instance {
     /// image is written back in place, which spares unmapping it and faulting it in again (two thirds of a start).
     /// `false` if it cannot be: it was cut off, its memory has grown, Wasm lives in its store, or the kernel does not say which pages differ.
     pub(crate) fn clean(&mut self, image: &Image) -> bool {
-        let address = self.memory.data_ptr(&self.store) as usize;
         let len = self.memory.data_size(&self.store);
         let pristine = image.pristine();
         if self.store.data().cut || len != pristine.len() || self.store.data().wasm.used() {
             return false;
         }
-        let Some(private) = image.pagemap().private_pages(address, len) else { return false };
+        let Some(private) = self.private(image) else { return false };
         if private.len() > RECYCLED_PAGES_MAX {
             return false;
         }
@@ -561,7 +567,8 @@ impl Instance {
     }
 
     /// Makes a fresh instance what `delta` was taken from. `false` if that does not fit.
-    pub(crate) async fn restore(&mut self, delta: &Delta, size: usize) -> bool {
+    pub(crate) async fn restore(&mut self, image: &Image, delta: &Delta, size: usize) -> bool {
+        self.private = None;
         let have = self.memory.data_size(&self.store);
         if size > have {
             let more = (size - have).div_ceil(1 << 16) as u64;
@@ -569,7 +576,7 @@ impl Instance {
                 return false;
             }
         }
-        delta.apply(self.memory.data_mut(&mut self.store))
+        delta.apply(self.memory.data_mut(&mut self.store), image.pristine())
     }
 }
 
@@ -665,6 +672,7 @@ mod tests {
         }
         // Not by reading all of it: pages of zeros that nobody touched would then count as private, and be too many to clean.
         assert_ne!(instance.delta(&image).0, Delta::default());
+        assert!(image.stack() > 0, "the image has its stack elsewhere: what is on it would be written down");
         assert!(instance.clean(&image));
         assert!(instance.is_pristine(&image));
         instance.adopt(worker).unwrap();

@@ -221,7 +221,7 @@ impl Task {
     async fn wake(&mut self, instance: &mut Instance, snapshot: &Snapshot) -> Result<(), Outcome> {
         let internal = |m: String| Outcome::Internal(m);
         let (delta, size) = snapshot.unpack().map_err(|e| internal(e.to_string()))?;
-        if !instance.restore(&delta, size).await {
+        if !instance.restore(&self.image, &delta, size).await {
             return Err(Outcome::Memory);
         }
         instance.reseed(crate::random::seed()).map_err(|e| internal(format!("{e:#}")))?;
