@@ -367,9 +367,10 @@ impl Node {
         }
     }
 
-    async fn note_size(self: &Arc<Self>, cell: &Cell, live: &cell::Live) {
-        let storage = live.storage.clone();
-        if let Ok(Ok(bytes)) = self.blocking(move || storage.lock().database_bytes()).await {
+    /// Notes how large the database of a guest is that has ended.
+    fn note_size(&self, cell: &Cell, live: &cell::Live) {
+        let bytes = live.storage.lock().database_bytes();
+        if let Ok(bytes) = bytes {
             self.note(cell.id, Change { database_bytes: Some(bytes), active_ms: Some(self.clock.now_ms()), ..Change::default() });
         }
     }

@@ -273,6 +273,8 @@ pub struct Database {
     grouped: bool,
     /// Savepoints of `storage` are open.
     nested: bool,
+    /// The functions of ours are there: they are registered with the first statement of a guest, for many an actor only keeps keys and alarms.
+    equipped: bool,
     /// Earlier statements of the turn are in the pages already: undoing them is the pages' business, behind SQLite's back.
     put_by: bool,
 }
@@ -334,6 +336,7 @@ impl Database {
             alone: false,
             grouped: false,
             nested: false,
+            equipped: false,
             put_by: false,
         })
     }
@@ -358,8 +361,16 @@ impl Database {
             return Err(SqlError::refused(NOTHING));
         }
         let run = self.running()?;
-        let result = self.run_all(sql, bindings);
+        let result = self.equip().and_then(|()| self.run_all(sql, bindings));
         self.finished(run, result)
+    }
+
+    fn equip(&mut self) -> Result<(), SqlError> {
+        if !self.equipped {
+            self.live.equip(&self.limits)?;
+            self.equipped = true;
+        }
+        Ok(())
     }
 
     fn run_all(&mut self, sql: &str, bindings: &[Value]) -> Result<Rows, SqlError> {
@@ -613,6 +624,7 @@ impl Database {
         self.control.unbounded();
         self.live = connect(&self.vfs, &self.backing, &self.control, &self.temp, &self.limits)?;
         self.in_transaction = false;
+        self.equipped = false;
         self.put_by = false;
         Ok(())
     }
@@ -627,6 +639,19 @@ impl Database {
     /// # Errors
     /// When the header cannot be read.
     pub fn bytes(&mut self) -> Result<u64, SqlError> {
+        /// Where the header says how many pages are free: a number of four bytes, the most significant first.
+        const FREE: usize = 36;
+        self.usable()?;
+        if !self.in_transaction {
+            // Everything is in the pages; no statement has to be compiled.
+            let pages = self.backing.pages.lock();
+            let (count, mut header) = (pages.count(), [0; PAGE]);
+            if count > 0 {
+                pages.read(1, &mut header).map_err(|e| SqlError::Failed(e.to_string()))?;
+            }
+            let free = header[FREE..].first_chunk().copied().map_or(0, u32::from_be_bytes);
+            return Ok(u64::from(count.saturating_sub(free)) * PAGE as u64);
+        }
         let used = self.trusted("SELECT (SELECT * FROM pragma_page_count) - (SELECT * FROM pragma_freelist_count)", &[])?;
         match used.first().and_then(|row| row.first()) {
             Some(Value::Integer(pages)) => Ok(u64::try_from(*pages).unwrap_or(0) * PAGE as u64),
@@ -731,7 +756,6 @@ fn prepare(vfs: &Arc<Vfs>, name: &str, control: &Arc<Control>, limits: &Database
         limits.cache_bytes / 1024,
         (limits.database_bytes / PAGE as u64).clamp(1, u64::from(u32::MAX - 1)),
     ))?;
-    functions::register(&db, limits.value_bytes as usize)?;
     let asked = Arc::clone(control);
     db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| asked.authorize(&context)))?;
     let clock = Arc::clone(control);

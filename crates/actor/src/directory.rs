@@ -6,12 +6,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    io,
+    io, mem,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use skep_id::ActorId;
 
@@ -219,8 +220,19 @@ pub struct Filter {
 pub struct Directory {
     path: PathBuf,
     db: Mutex<Connection>,
-    noted: Mutex<BTreeMap<ActorId, Change>>,
+    /// For single rows: who asks for one does not wait for a batch to be written.
+    reader: Mutex<Connection>,
+    noted: Mutex<Noted>,
     events_each: u32,
+}
+
+/// Changes that may not be in the file.
+#[derive(Debug, Default)]
+struct Noted {
+    /// For the next batch.
+    next: BTreeMap<ActorId, Change>,
+    /// The batch that is being written.
+    writing: Arc<BTreeMap<ActorId, Change>>,
 }
 
 impl Directory {
@@ -232,7 +244,9 @@ impl Directory {
         let path = dir.join("directory.sqlite");
         let db = Connection::open(&path).map_err(|e| DirectoryError::Sqlite(path.clone(), e))?;
         Self::prepare(&db, &path)?;
-        Ok(Self { path, db: Mutex::new(db), noted: Mutex::new(BTreeMap::new()), events_each })
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader = Connection::open_with_flags(&path, flags).map_err(|e| DirectoryError::Sqlite(path.clone(), e))?;
+        Ok(Self { path, db: Mutex::new(db), reader: Mutex::new(reader), noted: Mutex::default(), events_each })
     }
 
     fn prepare(db: &Connection, path: &Path) -> Result<(), DirectoryError> {
@@ -254,8 +268,8 @@ impl Directory {
     pub(crate) fn note(&self, actor: ActorId, change: Change) -> Result<(), DirectoryError> {
         let full = {
             let mut noted = self.noted.lock();
-            noted.entry(actor).or_default().merge(change);
-            noted.len() >= NOTED_MAX
+            noted.next.entry(actor).or_default().merge(change);
+            noted.next.len() >= NOTED_MAX
         };
         if full { self.flush() } else { Ok(()) }
     }
@@ -270,20 +284,26 @@ impl Directory {
     }
 
     fn write_noted(&self, db: &mut Connection) -> Result<(), DirectoryError> {
-        let batch = std::mem::take(&mut *self.noted.lock());
+        let batch = {
+            let mut noted = self.noted.lock();
+            noted.writing = Arc::new(mem::take(&mut noted.next));
+            noted.writing.clone()
+        };
         if batch.is_empty() {
             return Ok(());
         }
         let written = write_batch(db, &batch, self.events_each);
+        let mut noted = self.noted.lock();
+        noted.writing = Arc::default();
         if written.is_err() {
-            let mut noted = self.noted.lock();
-            for (actor, mut change) in batch {
-                if let Some(later) = noted.remove(&actor) {
+            for (actor, mut change) in Arc::unwrap_or_clone(batch) {
+                if let Some(later) = noted.next.remove(&actor) {
                     change.merge(later);
                 }
-                noted.insert(actor, change);
+                noted.next.insert(actor, change);
             }
         }
+        drop(noted);
         written.map_err(|e| DirectoryError::Sqlite(self.path.clone(), e))
     }
 
@@ -298,19 +318,22 @@ impl Directory {
         read(db).map_err(|e| DirectoryError::Sqlite(self.path.clone(), e))
     }
 
-    /// One actor's row, with what is noted of it. Nothing is written for it: a storm of alarms asks for many.
+    /// One actor's row, with what is noted of it. Nothing is written for it, and no batch that is being written is waited for: a storm of alarms
+    /// asks for many.
     ///
     /// # Errors
     /// When SQLite says no.
     pub fn get(&self, actor: ActorId) -> Result<Option<Entry>, DirectoryError> {
-        let db = self.db.lock();
+        // Before the row: a batch that is written meanwhile is in both, and changes nothing the second time.
+        let changes = {
+            let noted = self.noted.lock();
+            [noted.writing.get(&actor).cloned(), noted.next.get(&actor).cloned()]
+        };
+        let db = self.reader.lock();
         let query = format!("SELECT {COLUMNS} FROM actor WHERE id = ?1");
         let row = db.prepare_cached(&query).and_then(|mut query| query.query_row([actor.bytes()], entry).optional());
         let row = row.map_err(|e| DirectoryError::Sqlite(self.path.clone(), e))?;
-        Ok(match self.noted.lock().get(&actor) {
-            Some(change) => change.upon(actor, row),
-            None => row,
-        })
+        Ok(changes.into_iter().flatten().fold(row, |row, change| change.upon(actor, row)))
     }
 
     /// A page of rows in the order of their ids.
@@ -338,7 +361,7 @@ impl Directory {
     pub fn family(&self, actor: ActorId, most: usize) -> Result<Vec<Entry>, DirectoryError> {
         let mut db = self.db.lock();
         let noted = |change: &Change| change.gone || change.met.as_ref().is_some_and(|(_, _, parent, _)| parent.is_some());
-        if self.noted.lock().values().any(noted) {
+        if self.noted.lock().next.values().any(noted) {
             self.write_noted(&mut db)?;
         }
         self.read_from(&db, |db| {
@@ -440,9 +463,11 @@ fn write_batch(db: &mut Connection, batch: &BTreeMap<ActorId, Change>, events_ea
             tx.prepare_cached("DELETE FROM told WHERE actor = ?1")?.execute([id])?;
         }
         if let Some((namespace, name, parent, now)) = &change.met {
+            // Most actors were met before, with their name.
             tx.prepare_cached(
                 "INSERT INTO actor (id, namespace, name, parent, created_ms, active_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?5)
-                 ON CONFLICT (id) DO UPDATE SET name = coalesce(name, excluded.name), parent = coalesce(parent, excluded.parent)",
+                 ON CONFLICT (id) DO UPDATE SET name = coalesce(name, excluded.name), parent = coalesce(parent, excluded.parent)
+                 WHERE (name IS NULL AND excluded.name IS NOT NULL) OR (parent IS NULL AND excluded.parent IS NOT NULL)",
             )?
             .execute(params![id, namespace, name, parent.map(|p| p.bytes().to_vec()), int(*now)])?;
         }
@@ -467,16 +492,24 @@ fn write_batch(db: &mut Connection, batch: &BTreeMap<ActorId, Change>, events_ea
 
 /// Appends to an actor's ring of events.
 fn write_told(tx: &rusqlite::Transaction<'_>, id: &[u8; 32], told: &[Told], events_each: u32) -> rusqlite::Result<()> {
-    for told in told {
-        tx.prepare_cached(
-            "INSERT INTO told (actor, n, time_ms, what, why)
-             SELECT ?1, coalesce((SELECT max(n) FROM told WHERE actor = ?1), 0) + 1, ?2, ?3, ?4",
-        )?
-        .execute(params![id, int(told.time_ms), told.what.text(), short(&told.why)])?;
+    if told.is_empty() {
+        return Ok(());
     }
-    if !told.is_empty() {
-        tx.prepare_cached("DELETE FROM told WHERE actor = ?1 AND n <= (SELECT max(n) FROM told WHERE actor = ?1) - ?2")?
-            .execute(params![id, events_each])?;
+    let newest = |row: &Row<'_>| row.get::<_, Option<i64>>(0);
+    let mut n = tx.prepare_cached("SELECT max(n) FROM told WHERE actor = ?1")?.query_row([id], newest)?.unwrap_or(0);
+    for told in told {
+        n += 1;
+        tx.prepare_cached("INSERT INTO told (actor, n, time_ms, what, why) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+            id,
+            n,
+            int(told.time_ms),
+            told.what.text(),
+            short(&told.why)
+        ])?;
+    }
+    let gone = n - i64::from(events_each);
+    if gone > 0 {
+        tx.prepare_cached("DELETE FROM told WHERE actor = ?1 AND n <= ?2")?.execute(params![id, gone])?;
     }
     Ok(())
 }

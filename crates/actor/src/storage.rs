@@ -152,8 +152,8 @@ pub struct Storage {
     pending: Option<Pending>,
     /// Hidden tables that are known to exist.
     made: Made,
-    /// The earliest alarm, if it is known.
-    wake: Option<Option<u64>>,
+    /// What is known of the alarms in the database.
+    alarms: alarms::Known,
     /// Alarms whose handlers run now, and when they were due.
     running: HashMap<String, u64>,
     depth: u32,
@@ -196,7 +196,7 @@ impl Storage {
             setup,
             pending: None,
             made: Made::default(),
-            wake: None,
+            alarms: alarms::Known::Nothing,
             running: HashMap::new(),
             depth: 0,
             held: false,
@@ -289,8 +289,7 @@ impl Storage {
             return Err(SqlError::Refused("there is no transaction".into()));
         }
         if undo {
-            self.made = Made::default();
-            self.wake = None;
+            self.forget();
             self.database.trusted("ROLLBACK TO _cf_turn", &[])?;
         }
         self.database.trusted("RELEASE _cf_turn", &[])?;
@@ -403,7 +402,7 @@ impl Storage {
     /// Forgets what is known of the database: it may be another one now.
     fn forget(&mut self) {
         self.made = Made::default();
-        self.wake = None;
+        self.alarms = alarms::Known::Nothing;
     }
 
     fn made(&mut self) -> Result<Made, SqlError> {

@@ -2,16 +2,16 @@
 //!
 //! At least once: an alarm is taken out when its handler has come back, in the database of its actor. Those of one actor are fired one after the
 //! other, in the order of their times. How many actors are fired at once is bounded, so that a storm of alarms does not stand before requests;
-//! one whose handler takes long goes on without counting.
+//! one whose handler takes long goes on without counting. While all places for guests are taken, actors that are awake go before those that sleep.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use skep_id::ActorId;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
     Active, ActorError, Node,
@@ -38,12 +38,29 @@ const FAILED_MAX: usize = 100_000;
 /// What failed before and is tried again: by actor and alarm; `None` stands for the start of its guest.
 pub(crate) type Attempted = HashMap<(ActorId, Option<String>), (Attempts, u64)>;
 
+/// Of so many firings, one is that of the actor that has been due for longest, whether it sleeps or not: no alarm is put off for ever by actors that
+/// are awake and set theirs again and again.
+const OLDEST_EVERY: u32 = 8;
+
+/// How often the actors that are awake and due are looked for, at most.
+const LOOK_FOR_AWAKE: Duration = Duration::from_millis(100);
+
+/// Actors that are due and awake. Firing one that sleeps puts another to sleep when all places are taken, and that one would soon be woken again for its
+/// own alarm.
+#[derive(Debug, Default)]
+struct AwakeFirst {
+    actors: VecDeque<ActorId>,
+    looked: Option<Instant>,
+    count: u32,
+}
+
 /// Starts the loop.
 pub(crate) fn begin(node: &Arc<Node>) {
     node.spawn(ring(Arc::downgrade(node)));
 }
 
 async fn ring(weak: Weak<Node>) {
+    let mut awake = AwakeFirst::default();
     loop {
         let Some(node) = still(&weak) else { return };
         let now_ms = node.clock.now_ms();
@@ -51,8 +68,7 @@ async fn ring(weak: Weak<Node>) {
             tracing::warn!(%error, "the wake-ups of the directory cannot be read");
         }
         while let Ok(ringer) = node.ringers.clone().try_acquire_owned() {
-            let due = node.schedule.lock().take_due(now_ms);
-            match due {
+            match node.take_due(now_ms, &mut awake) {
                 Some(actor) => node.spawn(node.clone().fire(actor, ringer)),
                 None => break,
             }
@@ -84,6 +100,27 @@ impl Node {
         Ok(())
     }
 
+    /// The actor that is fired next, if one is due.
+    fn take_due(&self, now_ms: u64, awake: &mut AwakeFirst) -> Option<ActorId> {
+        awake.count = awake.count.wrapping_add(1);
+        if self.rooms.available_permits() > 0 || awake.count.is_multiple_of(OLDEST_EVERY) {
+            return self.schedule.lock().take_due(now_ms);
+        }
+        if awake.actors.is_empty() && awake.looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_AWAKE) {
+            awake.looked = Some(Instant::now());
+            let due: Vec<ActorId> = self.schedule.lock().overdue(now_ms).collect();
+            let cells = self.cells.lock();
+            awake.actors.extend(due.into_iter().filter(|actor| cells.contains_key(actor)));
+        }
+        let mut schedule = self.schedule.lock();
+        while let Some(actor) = awake.actors.pop_front() {
+            if schedule.take_one(actor, now_ms) {
+                return Some(actor);
+            }
+        }
+        schedule.take_due(now_ms)
+    }
+
     /// Fires what is due of one actor.
     async fn fire(self: Arc<Self>, actor: ActorId, ringer: OwnedSemaphorePermit) {
         let mut ringer = Some(ringer);
@@ -103,8 +140,7 @@ impl Node {
 
     /// Wakes an actor and tells it of its alarms and timers that are due; when it is to be looked at again.
     async fn ring_actor(self: &Arc<Self>, actor: ActorId, ringer: &mut Option<OwnedSemaphorePermit>) -> Result<Option<u64>, ActorError> {
-        let directory = self.directory.clone();
-        let row = self.blocking(move || directory.get(actor)).await??.ok_or(ActorError::Unknown(actor))?;
+        let row = self.directory.get(actor)?.ok_or(ActorError::Unknown(actor))?;
         let active = self.activate(actor, &place_of_row(&row)).await?;
         self.attempts.lock().remove(&(actor, None));
         active.guest().tick();

@@ -80,11 +80,22 @@ impl Schedule {
 
     /// Takes out the actor that has been due for longest; it counts as being fired until [`Schedule::done`].
     pub(crate) fn take_due(&mut self, now_ms: u64) -> Option<ActorId> {
-        let (ms, actor) = self.order.first().copied().filter(|(ms, _)| *ms <= now_ms)?;
+        let (_, actor) = self.order.first().copied()?;
+        self.take_one(actor, now_ms).then_some(actor)
+    }
+
+    /// The actors that are due and not being fired, those that have been due for longest first.
+    pub(crate) fn overdue(&self, now_ms: u64) -> impl Iterator<Item = ActorId> {
+        self.order.iter().take_while(move |(ms, _)| *ms <= now_ms).map(|(_, actor)| *actor)
+    }
+
+    /// Takes out one actor, as [`Schedule::take_due`] does, if it is due.
+    pub(crate) fn take_one(&mut self, actor: ActorId, now_ms: u64) -> bool {
+        let Some(ms) = self.at.get(&actor).copied().filter(|ms| *ms <= now_ms) else { return false };
         self.order.remove(&(ms, actor));
         self.at.remove(&actor);
         self.firing.insert(actor, None);
-        Some(actor)
+        true
     }
 
     /// The alarms of an actor were fired; `wake_ms` is when it is to be looked at again.
@@ -185,6 +196,17 @@ mod tests {
         assert_eq!(schedule.take_due(100), None, "never twice at once");
         schedule.done(id(1), Some(90));
         assert_eq!(schedule.next_ms(), Some(50));
+    }
+
+    #[test]
+    fn one_that_is_due_may_be_taken_before_its_turn() {
+        let mut schedule = Schedule::default();
+        schedule.extend(vec![(1, id(1)), (2, id(2)), (9, id(3))], 1_000, true);
+        assert_eq!(schedule.overdue(5).collect::<Vec<_>>(), [id(1), id(2)]);
+        assert!(schedule.take_one(id(2), 5));
+        assert!(!schedule.take_one(id(2), 5), "never twice at once");
+        assert!(!schedule.take_one(id(3), 5), "it is not due");
+        assert_eq!((schedule.take_due(5), schedule.take_due(5)), (Some(id(1)), None));
     }
 
     #[test]

@@ -83,7 +83,7 @@ async fn press(weak: Weak<Node>) {
         let Some(node) = still(&weak) else { return };
         let waited = tokio::time::timeout(SWEEP_MAX, node.pressed.notified()).await.is_ok();
         if waited {
-            let many = (node.config.awake_max / 64).max(1);
+            let many = (node.config.awake_max / 32).max(1);
             node.counters.pressed_out.fetch_add(node.relieve(many) as u64, Relaxed);
             drop(node);
             // Who still waits says so again, and one that is busy now may be idle then.
@@ -132,7 +132,15 @@ impl Node {
     /// Puts up to `most` idle actors to sleep, those that have been idle for longest first, and says how many were asked.
     pub(crate) fn relieve(self: &Arc<Self>, most: usize) -> usize {
         let mut idle: Vec<_> = self.every_cell().into_iter().filter_map(|cell| Some((cell.idle_since()?, cell))).collect();
-        idle.sort_by_key(|(since, cell)| (*since, Reverse(cell.id)));
+        let order = |(since, cell): &(Instant, Arc<Cell>)| (*since, Reverse(cell.id));
+        // In a storm it is asked again and again for a few of thousands.
+        let enough = most.saturating_mul(4);
+        if idle.len() > enough && enough > 0 {
+            idle.select_nth_unstable_by_key(enough - 1, order);
+            idle[..enough].sort_unstable_by_key(order);
+        } else {
+            idle.sort_unstable_by_key(order);
+        }
         let chosen: Vec<_> = idle.into_iter().filter(|(_, cell)| at_rest(cell)).take(most).collect();
         for (_, cell) in &chosen {
             self.tell(cell, Event::Rest);

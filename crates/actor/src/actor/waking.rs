@@ -189,7 +189,7 @@ impl Node {
                 self.told(cell.id, What::NoCheckpoint, &error.to_string());
             }
         }
-        self.note_size(&cell, &live).await;
+        self.note_size(&cell, &live);
         self.files.slept(cell.id);
         drop(live);
         self.tell(&cell, Event::Slept(generation));

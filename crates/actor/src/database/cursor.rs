@@ -15,7 +15,7 @@ use rusqlite::{Connection, Error, Statement, StatementStatus, ffi, limits::Limit
 use self_cell::self_cell;
 
 use super::{
-    Control, DatabaseLimits, SqlError, Value,
+    Control, DatabaseLimits, SqlError, Value, functions,
     policy::{Change, NOT_AUTHORIZED, Seen},
     weight,
 };
@@ -156,6 +156,11 @@ impl Live {
 
     pub(super) fn autocommit(&self) -> bool {
         self.0.borrow_owner().is_autocommit()
+    }
+
+    /// Puts the functions on the connection that a guest's statements may call. Nothing but these calls them.
+    pub(super) fn equip(&self, limits: &DatabaseLimits) -> Result<(), SqlError> {
+        functions::register(self.0.borrow_owner(), limits.value_bytes as usize).map_err(|e| failed(&e))
     }
 
     /// The statement of this very text, if it was compiled before.

@@ -15,6 +15,21 @@ const MOST: i64 = 10_000;
 /// Bytes of a name.
 const NAME: usize = 1024;
 
+/// Alarms that are kept in memory as well. Nearly every actor has fewer: each waking, firing and commit asks for them, and compiling statements for
+/// that was a tenth of what a firing cost.
+const FEW: usize = 16;
+
+/// What is known of the alarms in the database.
+#[derive(Debug, Default)]
+pub(super) enum Known {
+    #[default]
+    Nothing,
+    /// These are all, by name.
+    Few(Vec<Alarm>),
+    /// More than [`FEW`], of which the earliest is due then, if that is known.
+    Many(Option<u64>),
+}
+
 /// How the handler of an alarm ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlarmEnd {
@@ -40,15 +55,17 @@ impl Storage {
         }
         self.make_alarms()?;
         let bound = [Value::Text(name.to_owned()), ms(due_ms)];
-        let moved = self.database.trusted_write("UPDATE _cf_ALARM SET due = ?2, retries = 0 WHERE name = ?1 RETURNING 1", &bound)?;
-        if moved.is_empty() {
-            if !name.is_empty() && count(&self.database.trusted("SELECT count(*) FROM _cf_ALARM", &[])?) >= MOST {
-                return Err(SqlError::Refused(format!("there are more than {MOST} alarms")));
-            }
-            self.database.trusted_write("INSERT INTO _cf_ALARM VALUES (?1, ?2, 0)", &bound)?;
+        if self.few()?.is_none()
+            && !name.is_empty()
+            && self.alarm_row(name)?.is_none()
+            && count(&self.database.trusted("SELECT count(*) FROM _cf_ALARM", &[])?) >= MOST
+        {
+            return Err(SqlError::Refused(format!("there are more than {MOST} alarms")));
         }
+        const SET: &str = "INSERT INTO _cf_ALARM VALUES (?1, ?2, 0) ON CONFLICT (name) DO UPDATE SET due = excluded.due, retries = 0";
+        self.database.trusted_write(SET, &bound)?;
         self.running.remove(name);
-        self.wake = None;
+        self.now_known(name, Some(Alarm { name: name.to_owned(), due_ms: due_ms.min(i64::MAX as u64), retries: 0 }));
         Ok(())
     }
 
@@ -71,7 +88,7 @@ impl Storage {
         if self.made()?.alarms {
             self.database.trusted_write("DELETE FROM _cf_ALARM WHERE name = ?1", &[Value::Text(name.to_owned())])?;
             self.running.remove(name);
-            self.wake = None;
+            self.now_known(name, None);
         }
         Ok(())
     }
@@ -90,16 +107,15 @@ impl Storage {
     /// # Errors
     /// When the database cannot be read.
     pub fn wake(&mut self) -> Result<Option<u64>, SqlError> {
-        if let Some(known) = self.wake {
-            return Ok(known);
+        if let Some(few) = self.few()? {
+            return Ok(few.iter().map(|alarm| alarm.due_ms).min());
         }
-        let earliest = if self.made()?.alarms {
-            let rows = self.database.trusted("SELECT min(due) FROM _cf_ALARM", &[])?;
-            rows.first().and_then(|row| row.first()).and_then(time)
-        } else {
-            None
-        };
-        self.wake = Some(earliest);
+        if let Known::Many(Some(earliest)) = self.alarms {
+            return Ok(Some(earliest));
+        }
+        let rows = self.database.trusted("SELECT min(due) FROM _cf_ALARM", &[])?;
+        let earliest = rows.first().and_then(|row| row.first()).and_then(time);
+        self.alarms = Known::Many(earliest);
         Ok(earliest)
     }
 
@@ -145,33 +161,71 @@ impl Storage {
     /// # Errors
     /// When the database cannot be written.
     pub fn alarm_end(&mut self, name: &str, end: AlarmEnd) -> Result<(), SqlError> {
-        // Set anew, or deleted, meanwhile: then this one is gone already.
-        if self.running.remove(name).is_none() {
+        // Set anew, deleted or ended meanwhile: then this one is gone already.
+        if !self.running.contains_key(name) {
             return Ok(());
         }
-        let name = Value::Text(name.to_owned());
+        let bound = Value::Text(name.to_owned());
         match end {
-            AlarmEnd::Done => self.database.trusted_write("DELETE FROM _cf_ALARM WHERE name = ?1", &[name])?,
-            AlarmEnd::Retry { at_ms, counts } => self.database.trusted_write(
-                "UPDATE _cf_ALARM SET due = ?2, retries = retries + ?3 WHERE name = ?1",
-                &[name, ms(at_ms), Value::Integer(counts.into())],
-            )?,
-        };
-        self.wake = None;
+            AlarmEnd::Done => {
+                self.database.trusted_write("DELETE FROM _cf_ALARM WHERE name = ?1", &[bound])?;
+                self.now_known(name, None);
+            }
+            AlarmEnd::Retry { at_ms, counts } => {
+                const AGAIN: &str = "UPDATE _cf_ALARM SET due = ?2, retries = retries + ?3 WHERE name = ?1";
+                self.database.trusted_write(AGAIN, &[bound, ms(at_ms), Value::Integer(counts.into())])?;
+                self.alarms = Known::Nothing;
+            }
+        }
+        self.running.remove(name);
         Ok(())
     }
 
+    /// The alarms by name, if they are few.
+    fn few(&mut self) -> Result<Option<&[Alarm]>, SqlError> {
+        if matches!(self.alarms, Known::Nothing) {
+            let mut few = Vec::new();
+            if self.made()?.alarms {
+                let one_more = Value::Integer(FEW as i64 + 1);
+                let rows = self.database.trusted("SELECT name, due, retries FROM _cf_ALARM ORDER BY name LIMIT ?1", &[one_more])?;
+                few.extend(rows.iter().filter_map(|row| of(row)));
+            }
+            self.alarms = if few.len() > FEW { Known::Many(None) } else { Known::Few(few) };
+        }
+        Ok(match &self.alarms {
+            Known::Few(few) => Some(few),
+            Known::Nothing | Known::Many(_) => None,
+        })
+    }
+
+    /// An alarm was written, or (`None`) taken out.
+    fn now_known(&mut self, name: &str, alarm: Option<Alarm>) {
+        self.alarms = match std::mem::take(&mut self.alarms) {
+            Known::Few(mut few) => {
+                match (few.binary_search_by(|known| known.name.as_str().cmp(name)), alarm) {
+                    (Ok(at), Some(alarm)) => few[at] = alarm,
+                    (Ok(at), None) => drop(few.remove(at)),
+                    (Err(at), Some(alarm)) => few.insert(at, alarm),
+                    (Err(_), None) => {}
+                }
+                if few.len() > FEW { Known::Many(None) } else { Known::Few(few) }
+            }
+            Known::Many(_) => Known::Many(None),
+            Known::Nothing => Known::Nothing,
+        };
+    }
+
     fn alarm_row(&mut self, name: &str) -> Result<Option<Alarm>, SqlError> {
-        if !self.made()?.alarms {
-            return Ok(None);
+        if let Some(few) = self.few()? {
+            return Ok(few.iter().find(|alarm| alarm.name == name).cloned());
         }
         let rows = self.database.trusted("SELECT name, due, retries FROM _cf_ALARM WHERE name = ?1", &[Value::Text(name.to_owned())])?;
         Ok(rows.into_iter().find_map(|row| of(&row)))
     }
 
     pub(super) fn alarm_rows(&mut self) -> Result<Vec<Alarm>, SqlError> {
-        if !self.made()?.alarms {
-            return Ok(Vec::new());
+        if let Some(few) = self.few()? {
+            return Ok(few.to_vec());
         }
         let rows = self.database.trusted("SELECT name, due, retries FROM _cf_ALARM ORDER BY name", &[])?;
         Ok(rows.iter().filter_map(|row| of(row)).collect())
@@ -186,7 +240,7 @@ impl Storage {
             let bound = [Value::Text(alarm.name.clone()), ms(alarm.due_ms), Value::Integer(alarm.retries.into())];
             self.database.trusted_write("INSERT INTO _cf_ALARM VALUES (?1, ?2, ?3)", &bound)?;
         }
-        self.wake = None;
+        self.alarms = Known::Nothing;
         Ok(())
     }
 

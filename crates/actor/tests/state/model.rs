@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use skep_actor::{
     Seq, Storage,
     database::{DatabaseLimits, Value},
-    storage::Range,
+    storage::{AlarmEnd, Range},
 };
 
 use super::memory::World;
@@ -21,6 +21,9 @@ enum Op {
     Put(u8, u16),
     Remove(u8),
     Alarm(u8, u16),
+    Unset(u8),
+    /// Its handler comes back, or is to be tried again then.
+    Ring(u8, Option<u16>),
     Clear(bool),
     Begin,
     Commit,
@@ -39,7 +42,10 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..20_u8).prop_map(Op::Delete),
         5 => (0..12_u8, 0..20_000_u16).prop_map(|(k, n)| Op::Put(k, n)),
         2 => (0..12_u8).prop_map(Op::Remove),
-        2 => (0..4_u8, any::<u16>()).prop_map(|(k, n)| Op::Alarm(k, n)),
+        // More than are kept in memory, now and then.
+        6 => (0..24_u8, any::<u16>()).prop_map(|(k, n)| Op::Alarm(k, n)),
+        1 => (0..24_u8).prop_map(Op::Unset),
+        2 => (0..24_u8, any::<Option<u16>>()).prop_map(|(k, again)| Op::Ring(k, again)),
         1 => any::<bool>().prop_map(Op::Clear),
         2 => Just(Op::Begin),
         2 => Just(Op::Commit),
@@ -71,7 +77,10 @@ fn view(s: &mut Storage) -> View {
         assert_eq!(super::memory::all(s, "PRAGMA quick_check", &[]), [[Value::Text("ok".into())]]);
     }
     let keys = s.kv_list(&Range::default(), 1 << 24).expect("works").into_iter().map(|(k, v)| (k, v.len())).collect();
-    View { rows, table, keys, alarms: s.alarms().expect("works").into_iter().collect() }
+    let alarms: BTreeMap<String, u64> = s.alarms().expect("works").into_iter().collect();
+    assert_eq!(s.wake().expect("works"), alarms.values().min().copied());
+    assert_eq!(s.due(u64::MAX).expect("works").len(), alarms.len());
+    View { rows, table, keys, alarms }
 }
 
 /// The model: a stack of states, one for each savepoint.
@@ -111,6 +120,22 @@ fn apply(s: &mut Storage, model: &mut Model, op: &Op) {
         Op::Alarm(k, due) => {
             s.set_alarm(&format!("a{k}"), u64::from(*due)).expect("works");
             now.alarms.insert(format!("a{k}"), u64::from(*due));
+        }
+        Op::Unset(k) => {
+            s.delete_alarm(&format!("a{k}")).expect("works");
+            now.alarms.remove(&format!("a{k}"));
+        }
+        Op::Ring(k, again) => {
+            let name = format!("a{k}");
+            let begun = s.alarm_begin(&name).expect("works");
+            assert_eq!(begun.map(|alarm| alarm.due_ms), now.alarms.get(&name).copied());
+            assert_eq!(s.alarm(&name).expect("works"), None, "its handler runs");
+            let retry = |at: u16| AlarmEnd::Retry { at_ms: at.into(), counts: true };
+            s.alarm_end(&name, again.map_or(AlarmEnd::Done, retry)).expect("works");
+            match again {
+                Some(at) => drop(now.alarms.get_mut(&name).map(|due| *due = (*at).into())),
+                None => drop(now.alarms.remove(&name)),
+            }
         }
         Op::Clear(alarms) => {
             assert_eq!(s.clear(*alarms).is_ok(), depth == 1);
