@@ -40,7 +40,7 @@ use crate::{
     Directory, DirectoryError, Epoch, Guest, GuestError, Guests, NotStarted, Seq,
     database::{SqlError, VfsUnavailable},
     directory::{Change, Told, What},
-    log::{AppendError, DurableLog},
+    log::{AppendError, DurableLog, LogError, is_full},
     pages::PagesError,
     storage::StorageError,
 };
@@ -107,6 +107,25 @@ pub enum ActorError {
     Closed,
 }
 
+impl ActorError {
+    /// Whether it is for want of room on the disk: nothing of it was done, and it can be done again when there is some.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Log(error) => matches!(error, AppendError::Full(_)),
+            Self::Pages(PagesError::File(_, error) | PagesError::Log(LogError::File(_, error))) => is_full(error),
+            Self::Directory(error) => error.is_full(),
+            _ => false,
+        }
+    }
+
+    /// Whether the directory holds what was never written there: [`Directory::heal`] makes it anew.
+    #[must_use]
+    pub fn is_of_damaged_directory(&self) -> bool {
+        matches!(self, Self::Directory(error) if error.is_damaged())
+    }
+}
+
 impl From<SqlError> for ActorError {
     fn from(error: SqlError) -> Self {
         Self::Storage(error.into())
@@ -128,6 +147,14 @@ pub enum OpenError {
     /// SQLite cannot be set up.
     #[error(transparent)]
     Sqlite(#[from] VfsUnavailable),
+}
+
+impl OpenError {
+    /// Whether the directory holds what was never written there: [`Directory::heal`] makes it anew.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        matches!(self, Self::Directory(error) if error.is_damaged())
+    }
 }
 
 /// The actors of a node. Clones are handles of the same.
@@ -154,6 +181,11 @@ impl Active {
     #[must_use]
     pub fn id(&self) -> ActorId {
         self.cell.id
+    }
+
+    /// What is known of the guest, until it has ended.
+    fn live(&self) -> Option<cell::Live> {
+        self.cell.live().filter(|live| live.generation == self.generation)
     }
 
     /// In which term of ownership it lives.

@@ -218,6 +218,12 @@ struct Control {
 /// what others take meanwhile: only one that attacks takes as much.
 const RUN_BYTES: i64 = 256 << 20;
 
+/// Pages that SQLite can number.
+const PAGES_MAX: u64 = u32::MAX as u64 - 1;
+
+/// Pages beyond the limit that a statement may take before it is undone, where earlier ones must not be lost with it: 64 MiB.
+const RESERVE: u64 = (64 << 20) / PAGE as u64;
+
 /// What is said of SQL in which there is no statement.
 const NOTHING: &str = "SQL code did not contain a statement.";
 
@@ -411,14 +417,48 @@ impl Database {
                 self.live.park(compiled);
                 return Err(e);
             }
-            self.control.trusted.store(false, Ordering::Relaxed);
-        } else {
-            self.alone = false;
+            return self.with_reserve(|this| this.run_guests(compiled, bindings), |live, rows| live.close(rows.cursor));
         }
+        self.alone = false;
+        self.run_guests(compiled, bindings)
+    }
+
+    fn run_guests(&mut self, compiled: cursor::Compiled, bindings: &[Value]) -> Result<Rows, SqlError> {
+        self.control.trusted.store(false, Ordering::Relaxed);
         match compiled.watch {
             Watch::Nothing => self.live.run(compiled, bindings, &self.limits),
             watch => self.run_watched(watch, compiled, bindings),
         }
+    }
+
+    /// Runs what writes. SQLite may undo a whole transaction when its last statement finds no room; where earlier statements would be lost by that, this
+    /// one has room beyond the limit, and is undone by itself if it took of it. `forget` closes what it gave then.
+    fn with_reserve<T>(
+        &mut self,
+        run: impl FnOnce(&mut Self) -> Result<T, SqlError>,
+        forget: impl FnOnce(&mut Live, T),
+    ) -> Result<T, SqlError> {
+        if !self.in_transaction || self.alone || !self.short_of_room()? {
+            return run(self);
+        }
+        let most = pages_max(&self.limits);
+        self.own("SAVEPOINT _cf_reserve", &[])?;
+        let widened = self.number(&format!("PRAGMA max_page_count = {}", most.saturating_add(RESERVE).min(PAGES_MAX)));
+        let mut result = widened.and_then(|_| run(self));
+        if !self.live.autocommit() {
+            if result.is_ok() && self.number("PRAGMA page_count")? > most {
+                if let Ok(given) = result {
+                    forget(&mut self.live, given);
+                }
+                result = Err(SqlError::Failed("database or disk is full: SQLITE_FULL".into()));
+            }
+            if result.is_err() {
+                self.own("ROLLBACK TO _cf_reserve", &[])?;
+            }
+            self.own("RELEASE _cf_reserve", &[])?;
+        }
+        self.number(&format!("PRAGMA max_page_count = {most}"))?;
+        result
     }
 
     /// Runs a statement that may turn out wrong only after it has run, and undoes it then.
@@ -478,7 +518,7 @@ impl Database {
     pub(crate) fn trusted_write(&mut self, sql: &str, bindings: &[Value]) -> Result<Vec<Vec<Value>>, SqlError> {
         self.usable()?;
         let run = self.running()?;
-        let result = self.begin_transaction().and_then(|()| self.own(sql, bindings));
+        let result = self.begin_transaction().and_then(|()| self.with_reserve(|this| this.own(sql, bindings), |_, _| ()));
         self.finished(run, result)
     }
 
@@ -506,6 +546,14 @@ impl Database {
         Ok(())
     }
 
+    /// Opens a savepoint; with it a transaction, if there is none.
+    pub(crate) fn savepoint(&mut self, name: &str) -> Result<(), SqlError> {
+        self.usable()?;
+        let run = self.running()?;
+        let result = self.begin_transaction().and_then(|()| self.own(&format!("SAVEPOINT {name}"), &[]));
+        self.finished(run, result).map(drop)
+    }
+
     /// Begins statements of ours that take effect together, in a savepoint, or are undone together.
     pub(crate) fn group(&mut self) -> Result<(), SqlError> {
         self.usable()?;
@@ -529,19 +577,21 @@ impl Database {
         self.trusted("RELEASE _cf_several", &[]).map(drop)
     }
 
-    /// Whether the next statement may find the database full.
+    /// Whether the next statement may find the database full, and those before it can be put by.
     fn nearly_full(&mut self) -> Result<bool, SqlError> {
+        // A commit ends that foreign keys are deferred.
+        Ok(self.short_of_room()? && self.number("PRAGMA defer_foreign_keys")? == 0)
+    }
+
+    /// Whether the next statement may find the database full.
+    fn short_of_room(&mut self) -> Result<bool, SqlError> {
         /// A turn does not fill as much: its time ends before.
         const FAR: u64 = 4 << 30;
         /// Room for one row of the largest size in a table with some indexes.
         const NEAR: u64 = 16 << 20;
         let most = self.limits.database_bytes;
         let room = |pages: u64| most.saturating_sub(pages * PAGE as u64);
-        if room(self.backing.pages.lock().count().into()) > FAR || room(self.number("PRAGMA page_count")?) > NEAR.max(most / 8) {
-            return Ok(false);
-        }
-        // A commit ends that foreign keys are deferred.
-        Ok(self.number("PRAGMA defer_foreign_keys")? == 0)
+        Ok(room(self.backing.pages.lock().count().into()) <= FAR && room(self.number("PRAGMA page_count")?) <= NEAR.max(most / 8))
     }
 
     fn number(&mut self, sql: &str) -> Result<u64, SqlError> {
@@ -723,6 +773,11 @@ fn connect(
     })
 }
 
+/// Pages that a database may have.
+fn pages_max(limits: &DatabaseLimits) -> u64 {
+    (limits.database_bytes / PAGE as u64).clamp(1, PAGES_MAX)
+}
+
 fn prepare(vfs: &Arc<Vfs>, name: &str, control: &Arc<Control>, limits: &DatabaseLimits) -> rusqlite::Result<Connection> {
     // SQLite creates what is empty only if it may write.
     let mode =
@@ -754,7 +809,7 @@ fn prepare(vfs: &Arc<Vfs>, name: &str, control: &Arc<Control>, limits: &Database
         "PRAGMA page_size = {PAGE}; PRAGMA locking_mode = EXCLUSIVE; PRAGMA mmap_size = 0; PRAGMA temp_store = FILE; PRAGMA synchronous = OFF;
          PRAGMA cache_size = -{}; PRAGMA cell_size_check = ON; PRAGMA journal_mode = MEMORY; PRAGMA max_page_count = {};",
         limits.cache_bytes / 1024,
-        (limits.database_bytes / PAGE as u64).clamp(1, u64::from(u32::MAX - 1)),
+        pages_max(limits),
     ))?;
     let asked = Arc::clone(control);
     db.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| asked.authorize(&context)))?;

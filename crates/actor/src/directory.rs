@@ -12,11 +12,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use skep_id::ActorId;
 
 use crate::record::Seq;
+
+/// The file in its folder, and what it is called once it is found damaged.
+const FILE: &str = "directory.sqlite";
+const DAMAGED: &str = "directory.damaged.sqlite";
 
 /// The form of the file; one of another form is refused.
 const FORM: i64 = 1;
@@ -41,6 +45,25 @@ pub enum DirectoryError {
         /// Its form.
         found: i64,
     },
+}
+
+impl DirectoryError {
+    /// Whether it is for want of room on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        self.code() == Some(ErrorCode::DiskFull)
+    }
+
+    /// Whether the file holds what SQLite never wrote.
+    pub(crate) fn is_damaged(&self) -> bool {
+        matches!(self.code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Sqlite(_, error) => error.sqlite_error_code(),
+            _ => None,
+        }
+    }
 }
 
 /// What is known of an actor without waking it.
@@ -147,6 +170,20 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// What makes a row as it is.
+    fn of(row: Entry) -> Self {
+        Self {
+            met: Some((row.namespace, row.name, row.parent, row.created_ms)),
+            active_ms: Some(row.active_ms),
+            database_bytes: Some(row.database_bytes),
+            checkpoint: Some(row.checkpoint),
+            wake_ms: Some(row.wake_ms),
+            code: row.code,
+            told: Vec::new(),
+            gone: false,
+        }
+    }
+
     fn merge(&mut self, later: Self) {
         if later.gone {
             *self = later;
@@ -224,6 +261,8 @@ pub struct Directory {
     reader: Mutex<Connection>,
     noted: Mutex<Noted>,
     events_each: u32,
+    /// It was made when it was opened.
+    new: bool,
 }
 
 /// Changes that may not be in the file.
@@ -241,22 +280,61 @@ impl Directory {
     /// # Errors
     /// When the file cannot be opened, or is none of this program's.
     pub fn open(dir: &Path, events_each: u32) -> Result<Self, DirectoryError> {
-        let path = dir.join("directory.sqlite");
+        let path = dir.join(FILE);
         let db = Connection::open(&path).map_err(|e| DirectoryError::Sqlite(path.clone(), e))?;
-        Self::prepare(&db, &path)?;
+        let new = Self::prepare(&db, &path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = Connection::open_with_flags(&path, flags).map_err(|e| DirectoryError::Sqlite(path.clone(), e))?;
-        Ok(Self { path, db: Mutex::new(db), reader: Mutex::new(reader), noted: Mutex::default(), events_each })
+        Ok(Self { path, db: Mutex::new(db), reader: Mutex::new(reader), noted: Mutex::default(), events_each, new })
     }
 
-    fn prepare(db: &Connection, path: &Path) -> Result<(), DirectoryError> {
+    /// Whether there was none before it was opened: then it knows nobody yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.new
+    }
+
+    /// Makes a damaged file anew, from the rows of it that can be read; the damaged one stays beside it as `directory.damaged.sqlite`. What was
+    /// wrong with it; `None`: it is sound, or there is none, and nothing was done. Not while it is open.
+    ///
+    /// # Errors
+    /// When files cannot be read, named or written. What was put aside by then is not taken back: the next start makes the file anew.
+    pub fn heal(dir: &Path, events_each: u32) -> Result<Option<String>, DirectoryError> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let why = match Self::open(dir, events_each).and_then(|directory| directory.check()) {
+            Ok((_, words)) if words.is_empty() => return Ok(None),
+            Ok((_, words)) => format!("{}: {}", path.display(), words.join("; ")),
+            Err(error) if error.is_damaged() => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        for suffix in ["-wal", "-shm", ""] {
+            let (from, to) = (dir.join(format!("{FILE}{suffix}")), dir.join(format!("{DAMAGED}{suffix}")));
+            match std::fs::rename(&from, to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(DirectoryError::File(from, error)),
+                _ => {}
+            }
+        }
+        let anew = Self::open(dir, events_each)?;
+        let rows = readable(&dir.join(DAMAGED));
+        let kept = rows.len();
+        for (actor, row) in rows {
+            anew.note(actor, row)?;
+        }
+        anew.flush()?;
+        Ok(Some(format!("{why}; made anew, with the {kept} rows that could be read")))
+    }
+
+    /// Opens the tables of a file, or makes them: whether they were made.
+    fn prepare(db: &Connection, path: &Path) -> Result<bool, DirectoryError> {
         let sqlite = |e| DirectoryError::Sqlite(path.to_owned(), e);
         db.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(sqlite)?;
         let form: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sqlite)?;
         match form {
-            FORM => Ok(()),
-            0 => db.execute_batch(SCHEMA).map_err(sqlite),
+            FORM => Ok(false),
+            0 => db.execute_batch(SCHEMA).map(|()| true).map_err(sqlite),
             found => Err(DirectoryError::Form { path: path.to_owned(), found }),
         }
     }
@@ -450,6 +528,18 @@ const SCHEMA: &str = "BEGIN;
     COMMIT";
 
 const COLUMNS: &str = "id, namespace, name, parent, created_ms, active_ms, database_bytes, checkpoint, wake_ms, code";
+
+/// The rows of a damaged file that can be read: from both ends, each up to what is damaged.
+fn readable(path: &Path) -> BTreeMap<ActorId, Change> {
+    let mut found = BTreeMap::new();
+    let Ok(db) = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return found };
+    for order in ["ASC", "DESC"] {
+        let Ok(mut query) = db.prepare(&format!("SELECT {COLUMNS} FROM actor ORDER BY id {order}")) else { continue };
+        let Ok(rows) = query.query_map([], entry) else { continue };
+        found.extend(rows.map_while(Result::ok).map(|row| (row.id, Change::of(row))));
+    }
+    found
+}
 
 /// The longest reason that is kept, in bytes: guests write them.
 const WHY_MAX: usize = 2_000;

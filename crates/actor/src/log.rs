@@ -32,6 +32,8 @@ pub use memory::MemoryLog;
 pub use pace::{Commits, SYNC_BOUNDS_US};
 pub use probe::{Probe, Trust};
 
+pub(crate) use disk::is_full;
+
 use crate::record::{Epoch, Receipt, Record, Seq, Tier};
 
 /// Why a record was not appended. Every record that was queued after it for the same actor fails as well.
@@ -77,7 +79,7 @@ pub enum AppendError {
         why: String,
     },
     /// The device failed. What was not acknowledged may or may not be there; the log takes nothing more until it is opened anew.
-    #[error("the log failed: {0}")]
+    #[error("the log failed, and takes nothing more until the node is restarted: {0}")]
     Failed(String),
     /// The log was closed.
     #[error("the log is closed")]

@@ -154,6 +154,8 @@ pub struct Storage {
     made: Made,
     /// What is known of the alarms in the database.
     alarms: alarms::Known,
+    /// When those that failed are tried again, by name, if it is known.
+    again: Option<HashMap<String, u64>>,
     /// Alarms whose handlers run now, and when they were due.
     running: HashMap<String, u64>,
     depth: u32,
@@ -197,6 +199,7 @@ impl Storage {
             pending: None,
             made: Made::default(),
             alarms: alarms::Known::Nothing,
+            again: None,
             running: HashMap::new(),
             depth: 0,
             held: false,
@@ -262,7 +265,7 @@ impl Storage {
             return Err(SqlError::Refused(format!("transactions are nested more than {DEPTH} deep")));
         }
         // Savepoints of one name nest: the name means the innermost.
-        self.database.trusted_write("SAVEPOINT _cf_turn", &[])?;
+        self.database.savepoint("_cf_turn")?;
         self.depth += 1;
         self.database.nest(true);
         Ok(())
@@ -378,7 +381,8 @@ impl Storage {
         self.pending.clone()
     }
 
-    /// Appends a checkpoint at the place of the database. Only between turns.
+    /// Appends a checkpoint at the place of the database. Only between turns. One that the log refuses at once (it is too large, too much waits) leaves
+    /// everything as it was.
     ///
     /// # Errors
     /// When a transaction is open.
@@ -386,7 +390,12 @@ impl Storage {
         if self.in_turn() {
             return Err(StorageError::Refused("a transaction is open".into()));
         }
-        Ok(self.append(RecordKind::Checkpoint, checkpoint::encode(heap)))
+        let before = (self.last, self.last_ms, self.pending.clone());
+        let pending = self.append(RecordKind::Checkpoint, checkpoint::encode(heap));
+        if matches!(pending.clone().now_or_never(), Some(Err(_))) {
+            (self.last, self.last_ms, self.pending) = before;
+        }
+        Ok(pending)
     }
 
     fn append(&mut self, kind: RecordKind, body: Bytes) -> Pending {
@@ -402,7 +411,7 @@ impl Storage {
     /// Forgets what is known of the database: it may be another one now.
     fn forget(&mut self) {
         self.made = Made::default();
-        self.alarms = alarms::Known::Nothing;
+        (self.alarms, self.again) = (alarms::Known::Nothing, None);
     }
 
     fn made(&mut self) -> Result<Made, SqlError> {

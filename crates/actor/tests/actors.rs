@@ -11,11 +11,12 @@ use skep_actor::{
     ActorError, Actors, As, Clock, Config, Filter, ForkOptions, GuestError, NotStarted, Place, Seq, Standing, Thrown, What,
     database::Value,
     facet_id,
-    log::{AppendError, DurableLog, MemoryLog},
+    log::{AppendError, DurableLog, LocalLog, MemoryLog, Settings, Trust},
 };
 use skep_id::ActorId;
 use support::{
     Hand, config,
+    disk::UnsafeDisk,
     guest::{Bank, Branch, account},
     id, place,
 };
@@ -123,6 +124,35 @@ async fn a_crash_keeps_every_acknowledged_write_and_the_heap_is_not_older_than_t
     let shown = house.actors.show(id(1)).await.expect("works in a test");
     assert_eq!(shown.told[0].what, What::Constructed);
     assert!(shown.told[0].why.contains("wrote after"), "{}", shown.told[0].why);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heap_over_the_limit_of_the_log_is_an_error_and_its_database_lasts() {
+    let dir = tempfile::tempdir().expect("works in a test");
+    let settings = Settings { segment_bytes: 64 << 10, record_bytes: 300_000, fill: false, trust: Trust::Anything, ..Settings::default() };
+    let log = LocalLog::open(&dir.path().join("log"), settings).expect("works in a test");
+    let bank = Bank::new();
+    let actors =
+        Actors::open_at(config(dir.path()), Arc::new(log), Arc::new(Branch(bank.clone())), Arc::new(Hand::at(1))).expect("works in a test");
+    let add = async |n: u64| {
+        let active = actors.activate(id(1), &place()).await.expect("works in a test");
+        account(&active).add(n, 1).await.expect("works in a test")
+    };
+    let asleep = || until("it is asleep", || async { actors.show(id(1)).await.expect("works in a test").standing == Standing::Asleep });
+    assert_eq!(add(1).await, 1);
+    // Larger than a segment, and within the limit.
+    bank.ballast.store(290_000, Ordering::SeqCst);
+    actors.checkpoint(id(1)).await.expect("works in a test");
+    asleep().await;
+    assert_eq!((add(2).await, bank.from_heap.load(Ordering::SeqCst)), (2, 1));
+    bank.ballast.store(300_000, Ordering::SeqCst);
+    let refused = actors.checkpoint(id(1)).await.expect_err("it is too large").to_string();
+    assert!(refused.contains("is over the log's limit of 300000"), "{refused}");
+    assert_eq!(add(3).await, 3, "it goes on");
+    asleep().await;
+    let told = actors.show(id(1)).await.expect("works in a test").told;
+    assert!(told.iter().any(|told| told.what == What::NoCheckpoint && told.why.contains("is over the log's limit")), "{told:?}");
+    assert_eq!((add(4).await, bank.from_heap.load(Ordering::SeqCst)), (4, 1), "it begins from its database");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,6 +276,72 @@ async fn an_alarm_that_fails_is_tried_again_later_each_time_and_given_up_after_s
     until("it is given up", || async { house.actors.show(id(1)).await.expect("works in a test").alarms.is_empty() }).await;
     assert!(house.told(id(1)).await.contains(&What::AlarmGivenUp));
     assert_eq!(house.actors.metrics().alarms_given_up, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_takes_long_holds_back_who_wrote_and_nobody_else() {
+    let (dir, lasting, bank) = (tempfile::tempdir().expect("works in a test"), MemoryLog::new(), Bank::new());
+    let disk = UnsafeDisk::on(&lasting);
+    let actors = Actors::open_at(config(dir.path()), Arc::new(disk.clone()), Arc::new(Branch(bank.clone())), Arc::new(Hand::at(1)))
+        .expect("works in a test");
+    let held = (
+        actors.activate(id(1), &place()).await.expect("works in a test"),
+        actors.activate(id(2), &place()).await.expect("works in a test"),
+    );
+    let (writes, reads) = (account(&held.0), account(&held.1));
+    disk.sync(10);
+    let waiting = |entry| {
+        let writes = writes.clone();
+        tokio::spawn(async move { writes.add(entry, 1).await })
+    };
+    let (first, second) = (waiting(1), waiting(2));
+    until("both are on their way", || async { disk.queued() == 2 }).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!first.is_finished() && !second.is_finished() && bank.released.lock().is_empty(), "nothing is let out before it is durable");
+    let read = tokio::time::timeout(Duration::from_secs(1), reads.look()).await.expect("others answer meanwhile");
+    assert_eq!(read.expect("works in a test").total, 0);
+    disk.sync(10);
+    assert_eq!(
+        first
+            .await
+            .expect("works in a test")
+            .expect("works in a test")
+            .max(second.await.expect("works in a test").expect("works in a test")),
+        2
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_often_an_alarm_failed_and_how_long_it_waits_survive_kills_of_guest_and_node() {
+    for deadly in [false, true] {
+        let mut house = House::with(|config| config.idle_ms = 30);
+        let fails = |bank: &Bank| {
+            bank.failing.lock().insert("bad".into(), u32::MAX);
+            bank.deadly.store(deadly, Ordering::SeqCst);
+        };
+        fails(&house.bank);
+        let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+        account(&active).set_alarm("bad", 1_000_000).await.expect("works in a test");
+        drop(active);
+        for n in 0..=6_u32 {
+            until("it has rung", || async { house.bank.rung.lock().len() == 1 }).await;
+            assert_eq!(house.bank.rung.lock()[0].2, n, "as often as it failed before, deadly: {deadly}");
+            let again_ms = (n < 6).then(|| house.hand.now_ms() + (2_000 << n));
+            until("that is written down", || async {
+                let shown = house.actors.show(id(1)).await.expect("works in a test");
+                // The alarm that is given up is gone.
+                shown.entry.wake_ms == again_ms && shown.alarms.is_empty() == again_ms.is_none()
+            })
+            .await;
+            house.crash();
+            fails(&house.bank);
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            assert_eq!(house.bank.rung.lock().len(), 0, "not before its time, after {} failures, deadly: {deadly}", n + 1);
+            house.hand.set(house.hand.now_ms() + (2_000 << n));
+        }
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert_eq!(house.bank.rung.lock().len(), 0, "it stays given up");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
 //! Mailboxes, gates and log under a simulated world: one thread and one seed, from which all turns of everybody follow; nothing waits for time. Disks are
-//! slow, fail, and lose what was not synced when the power is cut; memory is short at any moment.
+//! slow, fail, and lose what was not synced when the power is cut; memory is short at any moment, and clocks jump.
 //!
 //! What must hold after each power cut: what was acknowledged is there, what is there was committed in that order, nothing was let out that is
 //! not there, epochs never interleave, and each account's calls could have been one after the other.
@@ -14,7 +14,7 @@ use std::{
 };
 
 use skep_actor::{
-    Actors, Epoch, RecordKind, Seq,
+    Actors, Clock, Epoch, RecordKind, Seq,
     log::{AppendError, DurableLog, MemoryLog},
 };
 use support::{
@@ -79,11 +79,13 @@ async fn device(disk: UnsafeDisk, mut dice: Dice, faults: bool) {
     }
 }
 
-/// Memory is short now and then, somebody is ended, somebody is written down.
-async fn trouble(actors: Actors, mut dice: Dice) {
+/// Memory is short now and then, somebody is ended, somebody is written down; the clock is put an hour forward or back.
+async fn trouble(actors: Actors, mut dice: Dice, hand: Hand) {
+    const HOUR: u64 = 3_600_000;
     loop {
         turns(dice.below(40)).await;
-        match dice.below(8) {
+        match dice.below(9) {
+            2 => hand.set((hand.now_ms() + dice.below(2) * 2 * HOUR).saturating_sub(HOUR)),
             0 => actors.end(id(dice.below(ACCOUNTS)), "trouble"),
             1 => drop(actors.checkpoint(id(dice.below(ACCOUNTS))).await),
             _ => actors.relieve(1 + dice.below(2) as usize),
@@ -108,7 +110,7 @@ async fn run(seed: u64) {
         for _ in 0..CLIENTS {
             local.spawn_local(client(actors.clone(), Dice::new(dice.below(u64::MAX)), seen.clone(), now.clone(), entries.clone()));
         }
-        local.spawn_local(trouble(actors.clone(), Dice::new(dice.below(u64::MAX))));
+        local.spawn_local(trouble(actors.clone(), Dice::new(dice.below(u64::MAX)), hand.clone()));
         local.run_until(turns(100 + dice.below(3_000))).await;
         drop(local);
         // The power is cut: some of what was on its way is on the disk, nobody hears of it, and nothing more is taken.

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -63,6 +63,8 @@ pub(crate) struct Live {
     pub(crate) code: Arc<str>,
     /// The place of its last checkpoint.
     pub(crate) checkpoint: Seq,
+    /// It was told to end.
+    pub(crate) told_to_end: Arc<AtomicBool>,
     /// Its place among the guests that may live at once.
     pub(crate) _room: Arc<OwnedSemaphorePermit>,
 }
@@ -252,7 +254,9 @@ impl Node {
             Command::Sleep(_) => After::Sleep(life.live.clone()?),
             Command::End(_, why) => {
                 life.ending = Some(why.clone());
-                After::End(life.live.clone()?, why)
+                let live = life.live.clone()?;
+                live.told_to_end.store(true, Relaxed);
+                After::End(live, why)
             }
             Command::Forget(_) => {
                 life.ending = None;

@@ -21,6 +21,7 @@ use super::{ActorError, Clock, Config, ForkOptions, OpenError, Place, folding::D
 use crate::{
     Epoch, Heap, Record, RecordKind, Seq, Storage,
     database::{Access, Database, DatabaseLimits, PageError, PageFile, Rows, Value, Vfs},
+    directory::Change,
     guest::Alarm,
     log::{DurableLog, Head},
     pages::{CommitMeta, Finding, Fork, Kept, Library, PAGE, Pages, PagesError, View, decode_commit},
@@ -263,11 +264,13 @@ impl Files {
             Some(pages) => (pages, false),
             None => (self.library.create(id)?, true),
         };
-        let written = if fresh { None } else { self.library.checkpoint(id, head.seq)? };
-        let checkpoint = written.as_ref().map_or(Seq(0), |record| record.seq);
+        let written = if fresh { Ok(None) } else { self.library.checkpoint(id, head.seq) };
+        let checkpoint = written.as_ref().ok().and_then(Option::as_ref).map_or(Seq(0), |record| record.seq);
         let heap = match &written {
-            None => Err("it was never written down".to_owned()),
-            Some(record) => self.may_wake(record, head, code)?,
+            Ok(None) => Err("it was never written down".to_owned()),
+            Ok(Some(record)) => self.may_wake(record, head, code)?,
+            // The past is damaged, and the database is whole.
+            Err(error) => Err(format!("its last checkpoint cannot be read: {error}")),
         };
         let (epoch, fence) = self.fence(id, place, head);
         let (storage, overlay, restored) = self.storage(id, epoch, head.seq.next(), pages, on_wake)?;
@@ -288,8 +291,14 @@ impl Files {
     fn may_wake(&self, record: &Record, head: Head, code: &str) -> Result<Result<Heap, String>, ActorError> {
         // Most often it is the last record there is, and then there is nothing to read. If there are many more, one of them is a commit.
         let most = Seq(record.seq.0.saturating_add(HEAP_WAKES as u64 + 1));
-        let after =
-            if record.seq == head.seq { Some(Vec::new()) } else { self.library.kinds(record.actor, record.seq, head.seq.min(most))? };
+        let after = if record.seq == head.seq {
+            Some(Vec::new())
+        } else {
+            match self.library.kinds(record.actor, record.seq, head.seq.min(most)) {
+                Ok(kinds) => kinds,
+                Err(error) => return Ok(Err(format!("what it did since it was written down cannot be read: {error}"))),
+            }
+        };
         let Some(after) = after else { return Ok(Err("what it did since it was written down is no longer kept".to_owned())) };
         if after.iter().any(|kind| *kind != RecordKind::Fence) {
             return Ok(Err("it wrote after it was written down".to_owned()));
@@ -446,6 +455,35 @@ impl Files {
     /// Removes what is older than a time; how many bytes that gave back.
     pub(crate) fn expire(&self, before_ms: u64) -> Result<u64, PagesError> {
         self.library.expire(before_ms).map(|expired| expired.bytes)
+    }
+
+    /// Actors that have files; those that have only records in the log are not among them.
+    pub(crate) fn actors(&self) -> Result<Vec<ActorId>, ActorError> {
+        Ok(self.library.actors()?)
+    }
+
+    /// The row of an actor that the directory has lost, from its files; `None` when they do not say any more where it belongs, or it was deleted.
+    pub(crate) fn recall(&self, id: ActorId) -> Result<Option<Change>, ActorError> {
+        let head = self.log.head(id).seq;
+        let fence = match self.library.fence(id) {
+            Err(PagesError::Gone(_)) => return Ok(None),
+            other => other?,
+        };
+        let Some(met) = fence.and_then(|fence| self.place_of(&fence)) else { return Ok(None) };
+        let alarms = match self.alarms(id, head) {
+            Err(ActorError::Pages(PagesError::Gone(_))) => return Ok(None),
+            other => other?,
+        };
+        let checkpoint = self.library.checkpoint(id, head)?;
+        // Early rather than late: who is woken for nothing goes back to sleep.
+        let timer_ms = checkpoint.as_ref().and_then(|record| self.timer_of(record));
+        let wake_ms = alarms.first().map(|alarm| alarm.due_ms).into_iter().chain(timer_ms).min();
+        Ok(Some(Change {
+            met: Some(met),
+            checkpoint: Some(checkpoint.map(|record| record.seq)),
+            wake_ms: Some(wake_ms),
+            ..Change::default()
+        }))
     }
 
     pub(crate) fn inspect(&self, id: ActorId, repair: bool) -> Vec<Finding> {

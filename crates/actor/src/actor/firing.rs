@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -14,7 +14,8 @@ use skep_id::ActorId;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
-    Active, ActorError, Node,
+    Active, ActorError, Node, Place,
+    cell::Live,
     metrics::count,
     past::place_of_row,
     schedule::{Attempts, Failure, HORIZON_MS, WINDOW_MAX},
@@ -22,8 +23,9 @@ use super::{
 };
 use crate::{
     Alarm, GuestError, Storage,
+    database::SqlError,
     directory::{Change, What},
-    storage::AlarmEnd,
+    storage::{AlarmEnd, StorageError},
 };
 
 /// The clock is looked at this often, in case it jumps.
@@ -141,12 +143,13 @@ impl Node {
     /// Wakes an actor and tells it of its alarms and timers that are due; when it is to be looked at again.
     async fn ring_actor(self: &Arc<Self>, actor: ActorId, ringer: &mut Option<OwnedSemaphorePermit>) -> Result<Option<u64>, ActorError> {
         let row = self.directory.get(actor)?.ok_or(ActorError::Unknown(actor))?;
-        let active = self.activate(actor, &place_of_row(&row)).await?;
+        let place = place_of_row(&row);
+        let active = self.activate(actor, &place).await?;
         self.attempts.lock().remove(&(actor, None));
         active.guest().tick();
         for _ in 0..ALARMS_EACH {
             let Some(alarm) = self.next_alarm(&active).await?.filter(|alarm| alarm.due_ms <= self.clock.now_ms()) else { break };
-            if !self.ring_alarm(&active, alarm, ringer).await? {
+            if !self.ring_alarm(&active, &place, alarm, ringer).await? {
                 break;
             }
         }
@@ -168,15 +171,18 @@ impl Node {
     async fn ring_alarm(
         self: &Arc<Self>,
         active: &Active,
+        place: &Place,
         alarm: Alarm,
         ringer: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<bool, ActorError> {
+        // What is known of the guest is asked for before it can end.
+        let Some(live) = active.live() else { return Ok(false) };
         let name = alarm.name.clone();
         // What its storage says is when it was due, and how often it failed while its guest lived on.
-        let Some(alarm) = self.with_storage(active, move |storage| storage.alarm_begin(&name)).await?? else { return Ok(true) };
+        let Some(mut alarm) = self.with_storage(active, move |storage| storage.alarm_begin(&name)).await?? else { return Ok(true) };
         let key = (active.id(), Some(alarm.name.clone()));
         let tried = self.attempts.lock().get(&key).map_or(0, |(tried, _)| tried.counted);
-        let alarm = Alarm { retries: alarm.retries.max(tried), ..alarm };
+        alarm.retries = alarm.retries.max(tried);
         let mut told = active.guest().alarm(alarm.clone());
         let slow = Duration::from_millis(self.config.alarms.slow_ms);
         let answer = match tokio::time::timeout(slow, &mut told).await {
@@ -187,6 +193,7 @@ impl Node {
                 told.await
             }
         };
+        let mut own_fault = false;
         let end = match answer {
             Ok(()) => {
                 count(&self.counters.alarms_fired);
@@ -195,22 +202,38 @@ impl Node {
             }
             Err(error) => {
                 count(&self.counters.alarms_failed);
-                let failure = self.whose_fault(active, &error).await;
+                let failure = self.whose_fault(&live, &error).await;
+                own_fault = failure == Failure::Handler;
                 match self.failed(key.0, key.1, failure, alarm.retries, &error.to_string()) {
                     None => AlarmEnd::Done,
-                    Some(_) => AlarmEnd::Retry { at_ms: alarm.due_ms, counts: failure == Failure::Handler },
+                    Some(at_ms) => AlarmEnd::Retry { at_ms, counts: own_fault },
                 }
             }
         };
-        // What a guest that has ended leaves is not written to any more: somebody else may own the actor by now. An alarm that was given up with
-        // its guest is taken out by the next one.
-        if !active.guest().alive() {
-            return Ok(false);
+        // Its place among those that may be awake is the next guest's.
+        drop(live);
+        if active.guest().alive() {
+            self.write_end(active, move |storage| storage.alarm_end(&alarm.name, end)).await?;
+            return Ok(true);
         }
-        let name = alarm.name;
-        let ended = self.with_storage(active, move |storage| {
+        // What a guest that has ended leaves is not written to any more: somebody else may own the actor by now. Its next guest writes down what became
+        // of the attempt, and at once: otherwise a node that goes down now would count from nothing again.
+        if own_fault {
+            let next = self.activate(active.id(), place).await?;
+            self.write_end(&next, move |storage| storage.alarm_ended_before(&alarm, end)).await?;
+        }
+        Ok(false)
+    }
+
+    /// Writes down how an attempt ended, durably if that is a turn of its own.
+    async fn write_end(
+        self: &Arc<Self>,
+        active: &Active,
+        write: impl FnOnce(&mut Storage) -> Result<(), SqlError> + Send + 'static,
+    ) -> Result<(), ActorError> {
+        let ended = self.with_storage(active, move |storage| -> Result<_, StorageError> {
             let within = storage.in_turn();
-            storage.alarm_end(&name, end)?;
+            write(storage)?;
             // Within a turn it is committed with what the guest writes.
             if within { Ok(None) } else { storage.end_turn() }
         });
@@ -218,17 +241,14 @@ impl Node {
             // Until it is durable the actor counts as being fired: a wake-up that is behind does not fire again what is done.
             pending.await.map_err(ActorError::Log)?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Ended by us, or by a disk, is not the handler's fault.
-    async fn whose_fault(self: &Arc<Self>, active: &Active, error: &GuestError) -> Failure {
-        let ours = active.cell.life.lock().ending.is_some();
-        match error {
-            GuestError::Threw(_) | GuestError::Start(_) => Failure::Handler,
-            GuestError::Ended(_) if !ours && self.sound(active).await => Failure::Handler,
-            _ => Failure::Internal,
-        }
+    /// That the guest was ended by us, or by a disk that did not keep what it wrote, is not the handler's fault.
+    async fn whose_fault(&self, live: &Live, error: &GuestError) -> Failure {
+        let of_its_code = matches!(error, GuestError::Threw(_) | GuestError::Start(_) | GuestError::Ended(_));
+        let by_itself = live.guest.alive() || (!live.told_to_end.load(Relaxed) && self.settled(&live.storage).await.is_ok());
+        if of_its_code && by_itself { Failure::Handler } else { Failure::Internal }
     }
 
     /// Notes a failure: when it is tried again, or `None` when it is given up.
@@ -237,7 +257,9 @@ impl Node {
         let mut attempts = self.attempts.lock();
         let key = (actor, name);
         let mut tried = attempts.get(&key).map_or(Attempts::default(), |(tried, _)| *tried);
+        // What was counted before this node started is waited for as well.
         tried.counted = tried.counted.max(counted);
+        tried.all = tried.all.max(counted);
         let again_ms = tried.after(failure, self.clock.now_ms(), config.backoff_ms, config.retries);
         match again_ms {
             Some(again_ms) if attempts.len() < FAILED_MAX || attempts.contains_key(&key) => {
@@ -253,14 +275,5 @@ impl Node {
             }
         }
         again_ms
-    }
-
-    /// Whether all that an actor wrote so far was kept.
-    async fn sound(self: &Arc<Self>, active: &Active) -> bool {
-        match self.with_storage(active, Storage::sync).await {
-            Ok(Some(ticket)) => ticket.await.is_ok(),
-            Ok(None) => true,
-            Err(_) => false,
-        }
     }
 }

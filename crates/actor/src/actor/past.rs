@@ -252,7 +252,7 @@ impl Node {
     /// Writes an actor down; the database as of that record is at hand then.
     async fn write_down(self: &Arc<Self>, id: ActorId, place: &Place) -> Result<(Receipt, Option<View>), ActorError> {
         let active = self.activate(id, place).await?;
-        let live = active.cell.live().filter(|live| live.generation == active.generation).ok_or(ActorError::Slow)?;
+        let live = active.live().ok_or(ActorError::Slow)?;
         self.checkpoint_live(&active.cell, &live).await
     }
 
@@ -306,8 +306,7 @@ impl Node {
         active: &Active,
         work: impl FnOnce(&mut Storage) -> T + Send + 'static,
     ) -> Result<T, ActorError> {
-        let live = active.cell.live().filter(|live| live.generation == active.generation);
-        let storage = live.ok_or_else(|| ActorError::Guest(crate::GuestError::Ended("it has ended".into())))?.storage;
+        let storage = active.live().ok_or_else(|| ActorError::Guest(crate::GuestError::Ended("it has ended".into())))?.storage;
         if let Some(mut storage) = storage.try_lock() {
             return Ok(work(&mut storage));
         }

@@ -1,5 +1,7 @@
 //! What operators see: lists, one actor in full, and what `doctor` finds.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use skep_id::ActorId;
 
@@ -59,8 +61,10 @@ pub struct Shown {
 pub struct Doctor {
     /// Actors looked at.
     pub actors: u64,
-    /// What SQLite says about the directory.
+    /// What is wrong with the directory, and is so still.
     pub directory: Vec<String>,
+    /// Rows that it had not, and has again from the files of their actors.
+    pub recalled: Vec<ActorId>,
     /// Findings by actor.
     pub findings: Vec<(ActorId, Vec<Finding>)>,
 }
@@ -126,17 +130,26 @@ impl Actors {
         let node = self.0.clone();
         let look = move || {
             let (actors, directory) = node.directory.check()?;
-            let mut doctor = Doctor { actors, directory, findings: Vec::new() };
+            let mut doctor = Doctor { actors, directory, recalled: Vec::new(), findings: Vec::new() };
             if let Some(id) = only {
                 doctor.actors = 1;
                 doctor.findings.extend(Some((id, node.files.inspect(id, repair))).filter(|(_, found)| !found.is_empty()));
                 return Ok(doctor);
             }
-            // Those of the directory and those that only the log knows: a directory that was lost is filled from there.
-            let mut ids = node.directory.ids()?;
+            // Those of the directory and those that only the log knows, or their files do: a directory that was lost is filled from there.
+            let mut ids: BTreeSet<ActorId> = node.directory.ids()?.into_iter().collect();
             ids.extend(node.log.recent().into_iter().map(|(id, _)| id));
-            ids.sort_unstable();
-            ids.dedup();
+            for id in node.files.actors()? {
+                ids.insert(id);
+                if node.directory.get(id)?.is_some() || node.log_tells(id) {
+                    continue;
+                }
+                let recalled = if repair { node.recall(id) } else { Err("it can be had again from its files".to_owned()) };
+                match recalled {
+                    Ok(()) => doctor.recalled.push(id),
+                    Err(why) => doctor.directory.push(format!("actor {id} has no row: {why}")),
+                }
+            }
             doctor.actors = ids.len() as u64;
             for id in ids {
                 let found = node.files.inspect(id, repair);

@@ -115,6 +115,10 @@ async fn expire(weak: Weak<Node>) {
 async fn reconcile(weak: Weak<Node>) {
     let Some(node) = still(&weak) else { return };
     let recent = node.log.recent();
+    let worker = node.clone();
+    if node.directory.is_new() && node.blocking(move || worker.fill_directory()).await.is_err() {
+        return;
+    }
     drop(node);
     for piece in recent.chunks(256) {
         let Some(node) = still(&weak) else { return };
@@ -184,6 +188,9 @@ impl Node {
             if deleted {
                 return self.finish_deletion(actor);
             }
+            if change.met.is_none() && matches!(self.directory.get(actor), Ok(None)) {
+                return self.recall_or_say(actor);
+            }
             self.note(actor, change);
             if let Some(wake_ms) = wake_ms {
                 self.wake_changed(actor, wake_ms);
@@ -226,6 +233,43 @@ impl Node {
             (None, None) => None,
         };
         Some((change, wake_ms, false))
+    }
+
+    /// Makes rows of actors that only their files know: the directory is new, or was lost.
+    fn fill_directory(&self) {
+        match self.files.actors() {
+            Err(error) => tracing::error!(%error, "actors cannot be looked for in their files"),
+            Ok(actors) => actors.into_iter().for_each(|actor| self.recall_or_say(actor)),
+        }
+    }
+
+    fn recall_or_say(&self, actor: ActorId) {
+        if let Err(why) = self.recall(actor) {
+            tracing::warn!(%actor, %why, "the directory gets no row of it");
+        }
+    }
+
+    /// Whether the end of an actor's log says where it belongs, or that it is gone: its row will be there, if it is not yet.
+    pub(crate) fn log_tells(&self, actor: ActorId) -> bool {
+        self.end_of_log(actor, self.log.head(actor)).is_some_and(|(change, _, deleted)| deleted || change.met.is_some())
+    }
+
+    /// Makes the row of an actor that the directory does not know; why it cannot.
+    pub(crate) fn recall(&self, actor: ActorId) -> Result<(), String> {
+        match self.files.recall(actor) {
+            // What a guest that is awake by now does is newer.
+            Ok(_) if self.cells.lock().contains_key(&actor) => Ok(()),
+            Ok(Some(change)) => {
+                let wake_ms = change.wake_ms;
+                self.note(actor, change);
+                if let Some(wake_ms) = wake_ms {
+                    self.wake_changed(actor, wake_ms);
+                }
+                Ok(())
+            }
+            Ok(None) => Err("its files do not say where it belongs, and its alarms ring only after its next message".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn finish_deletion(&self, actor: ActorId) {

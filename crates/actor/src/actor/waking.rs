@@ -96,7 +96,17 @@ impl Node {
                 Ok(guest) => {
                     count(&self.counters.woken);
                     self.told(id, What::Woken, "with its heap");
-                    return Ok(Live { generation, guest, storage, overlay, epoch, code: code.into(), checkpoint, _room: Arc::new(room) });
+                    return Ok(Live {
+                        generation,
+                        guest,
+                        storage,
+                        overlay,
+                        epoch,
+                        code: code.into(),
+                        checkpoint,
+                        told_to_end: Arc::default(),
+                        _room: Arc::new(room),
+                    });
                 }
                 Err(error) => error.to_string(),
             },
@@ -108,7 +118,17 @@ impl Node {
             why = "it is new".into();
         }
         self.told(id, if fresh { What::Created } else { What::Constructed }, &why);
-        Ok(Live { generation, guest, storage, overlay, epoch, code: code.into(), checkpoint, _room: Arc::new(room) })
+        Ok(Live {
+            generation,
+            guest,
+            storage,
+            overlay,
+            epoch,
+            code: code.into(),
+            checkpoint,
+            told_to_end: Arc::default(),
+            _room: Arc::new(room),
+        })
     }
 
     /// Starts a guest and waits until it serves; one that does not is gone when this comes back.

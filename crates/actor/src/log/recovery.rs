@@ -144,15 +144,24 @@ impl Recovery<'_> {
         LogError::Damaged { file: self.disk.path(name), offset, why: why.into() }
     }
 
-    fn read_heads(&self, names: &[String]) -> Result<Heads, LogError> {
+    /// Where actors stand of whom nothing is in the segments. Without the file, segments that were removed count as missing.
+    fn read_heads(&mut self, names: &[String]) -> Result<Heads, LogError> {
+        let none = Heads { oldest: 1, ..Heads::default() };
         if !names.iter().any(|name| name == HEADS) {
-            return Ok(Heads { oldest: 1, ..Heads::default() });
+            return Ok(none);
         }
         let file = self.disk.open(HEADS).map_err(self.at(HEADS))?;
         let size = file.size().map_err(self.at(HEADS))? as usize;
         let bytes = read_range(&*file, 0, size).map_err(self.at(HEADS))?;
-        Heads::decode(&bytes, self.mark)
-            .ok_or_else(|| self.damaged(HEADS, 0, "the heads of actors are not whole: what was trimmed cannot be told from what is lost"))
+        if let Some(heads) = Heads::decode(&bytes, self.mark) {
+            return Ok(heads);
+        }
+        const WHY: &str = "the heads of actors are not whole: what was trimmed cannot be told from what is lost";
+        if !self.settings.accept_losses {
+            return Err(self.damaged(HEADS, 0, WHY));
+        }
+        self.find(None, HEADS, 0, WHY);
+        Ok(none)
     }
 
     fn read_segments(&mut self) -> Result<(), LogError> {
@@ -312,14 +321,16 @@ impl Recovery<'_> {
             segment.marks = true;
         }
         self.ends.insert(header.actor, spot);
-        let Some(state) = self.out.states.get_mut(&header.actor) else { return };
-        if spot < state.since {
+        if header.what == What::Cut {
+            if let Some(state) = self.out.states.get_mut(&header.actor).filter(|state| spot >= state.since) {
+                state.cut(header.seq);
+                state.queued = Tip::default();
+            }
             return;
         }
-        if header.what == What::Cut {
-            state.cut(header.seq);
-            state.queued = Tip::default();
-        } else {
+        // Also where nothing of the actor is left before the mark: one that begins anew must not be ended by it at a later opening.
+        let state = self.out.states.entry(header.actor).or_default();
+        if spot >= state.since {
             let since = Spot { segment: spot.segment, offset: spot.offset + HEADER as u32 };
             *state = State { since, ..State::default() };
         }

@@ -234,6 +234,16 @@ impl Base {
         Ok(())
     }
 
+    /// Makes sure that the header in force is on the disk, and not only read: a sync may have failed before the process that asked for it ended, and the
+    /// next one does not bring what that one did not. The copy that was read is written again first, so that the other one, of an earlier
+    /// place perhaps, is whole if this is cut off.
+    pub fn confirm(&mut self) -> Result<(), PagesError> {
+        if self.faults.is_empty() {
+            self.first = 1 - self.first;
+        }
+        self.write_header(self.header)
+    }
+
     /// Makes a new file a base, durably, with all pages that were written.
     pub fn complete(&mut self, header: Header) -> Result<(), PagesError> {
         self.header = Header { generation: 1, ..header };

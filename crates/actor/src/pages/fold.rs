@@ -82,6 +82,9 @@ impl Library {
                 return Err(e);
             }
         }
+        // A crash may have come between the header and this: then nothing was left to fold, and the log had the records still.
+        let place = shelf.state.read().place();
+        self.log.trim(actor, place);
         if !self.keeps_history() {
             self.drop_chapters(&shelf, u64::MAX, false)?;
         } else if let Err(e) = self.merge(&shelf) {

@@ -13,7 +13,7 @@ use super::{
     chapter::{self, Chapter},
     commit::decode_commit,
     library::Library,
-    shelf::{Shelf, place_in},
+    shelf::{CHECKPOINT, Shelf, place_in},
 };
 use crate::record::{Epoch, Record, RecordKind, Seq};
 
@@ -61,6 +61,12 @@ impl Library {
         let (shelf, mut findings) = match self.shelf(actor) {
             Ok(shelf) => (shelf, Vec::new()),
             Err(e) => {
+                if let (PagesError::Ahead { place, head, .. }, true) = (&e, repair)
+                    && self.lower(actor, *head).is_ok()
+                {
+                    let lost = format!("history and heap; the database is as of place {place}, which is called {head} now");
+                    return vec![Finding { repaired: true, ..Finding::of(&e, Some(lost)) }];
+                }
                 let headless = matches!(&e, PagesError::Damaged { file, offset: 0, .. } if *file == place_in(&self.bases, actor, ".base"));
                 let rebuilt = if repair && headless {
                     self.rebuild_header(actor).and_then(|()| self.shelf(actor))
@@ -74,7 +80,7 @@ impl Library {
             }
         };
         let _changing = shelf.changing.lock();
-        if let Err(e) = shelf.put_right(self) {
+        if let Err(e) = shelf.undo_unfinished(self) {
             findings.push(Finding::of(&e, None));
         }
         findings.extend(self.inspect_base(&shelf, repair));
@@ -91,6 +97,23 @@ impl Library {
             Err(e) => findings.push(Finding::of(&e, Some("the database as of the last record".to_owned()))),
         }
         findings
+    }
+
+    /// Makes a base that is further than a log, which has lost its end, as of that log's end. The history does not lead there any more, and no heap is of
+    /// that database.
+    fn lower(&self, actor: ActorId, head: Seq) -> Result<(), PagesError> {
+        let (path, history) = (place_in(&self.bases, actor, ".base"), place_in(&self.histories, actor, ""));
+        let Some(mut base) = Base::open(&*self.disk, &path, actor)? else { return Err(PagesError::Gone(actor)) };
+        let mut names = self.disk.names(&history).map_err(PagesError::file(&history))?;
+        names.retain(|name| name == CHECKPOINT || chapter::Name::parse(name).is_some_and(|chapter| chapter.to > head));
+        for name in &names {
+            self.disk.remove(&history.join(name)).map_err(PagesError::file(&history))?;
+        }
+        if !names.is_empty() {
+            self.disk.sync_dir(&history).map_err(PagesError::file(&history))?;
+        }
+        base.write_header(Header { place: head, head, ..base.header })?;
+        base.sync()
     }
 
     /// Writes both headers of a base anew, from what its last chapter says. As long as the log has what that chapter has, the base is said to be as of
@@ -113,6 +136,12 @@ impl Library {
             Ok(())
         })?;
         let header = Header { place, time_ms, count, extent: count, epoch, head: log.seq, ..Header::new() };
+        if !self.disk.exists(&path).map_err(PagesError::file(&path))? {
+            let folder = path.parent().unwrap_or(&self.bases);
+            self.disk.make_dirs(folder).map_err(PagesError::file(folder))?;
+            Base::create(&*self.disk, &path, actor)?;
+            self.disk.sync_dir(folder).map_err(PagesError::file(folder))?;
+        }
         let mut base = Base::headless(&*self.disk, &path, actor, header)?;
         base.write_header(header)?;
         base.sync()
@@ -132,7 +161,7 @@ impl Library {
             shelf.state.write().base = Some(base.clone());
         }
         for (offset, why) in faults {
-            findings.push(Finding { file: shelf.path.clone(), offset, what: why.to_owned(), repaired, lost: None });
+            findings.push(Finding { repaired, ..Finding::of(&PagesError::damaged(&shelf.path, offset, why), None) });
         }
         for page in 1..=base.header.count {
             if let Err(e) = base.read(page, &mut [0; super::PAGE]) {

@@ -328,6 +328,41 @@ impl Library {
         })
     }
 
+    /// The place that an actor's base has been brought to; 0 if it has none. Of what lies before it the log need not know anything.
+    ///
+    /// # Errors
+    /// When files or log cannot be read or are damaged.
+    pub fn folded_to(self: &Arc<Self>, actor: ActorId) -> Result<Seq, PagesError> {
+        Ok(self.shelf(actor)?.state.read().place())
+    }
+
+    /// The latest record that took an actor over; `None` where it lies before what is kept.
+    ///
+    /// # Errors
+    /// When there is no such actor, or files or log cannot be read or are damaged.
+    pub fn fence(self: &Arc<Self>, actor: ActorId) -> Result<Option<Record>, PagesError> {
+        if !self.knows(actor)? {
+            return Err(PagesError::Gone(actor));
+        }
+        let shelf = self.shelf(actor)?;
+        let fence = |record: &Record| record.kind == RecordKind::Fence;
+        if let Some(record) = self.last_in_tail(&shelf, Seq(u64::MAX), fence)? {
+            return Ok(Some(record));
+        }
+        let chapters = shelf.state.read().chapters.clone();
+        for chapter in chapters.iter().rev() {
+            let mut last = None;
+            chapter.each_block(&*self.disk, (chapter.from, chapter.to), |records| {
+                last = records.iter().rev().find(|record| fence(record)).cloned().or(last.take());
+                Ok(())
+            })?;
+            if last.is_some() {
+                return Ok(last);
+            }
+        }
+        Ok(None)
+    }
+
     /// The last record after the base's place, up to another, that is as wanted. Most often it is one of the very last.
     fn last_in_tail(&self, shelf: &Shelf, to: Seq, wanted: impl Fn(&Record) -> bool) -> Result<Option<Record>, PagesError> {
         self.again_if_moved(shelf, || {

@@ -390,6 +390,25 @@ fn commit(who: u8, edits: &[(u32, u16, u8)]) -> Action {
     Action::Commit { who, truncate: None, edits: edits.to_vec() }
 }
 
+/// Found by the soak: a header whose sync had failed was read by the next process, which only synced it again, and went on from it.
+#[test]
+fn a_header_that_only_the_cache_has_is_written_again() {
+    for after in 0..40 {
+        for seed in 0..20 {
+            let steps = [
+                (Action::Create, None),
+                (commit(0, &[(1, 0, 1)]), None),
+                (Action::Fold { many: 0 }, None),
+                (commit(0, &[(2, 0, 0)]), None),
+                (Action::Fold { many: 0 }, Some(Fault::Kill { after })),
+                (commit(0, &[(4, 0, 0)]), None),
+                (Action::Fold { many: 0 }, Some(Fault::Cut { after: seed / 2, seed })),
+            ];
+            run(steps.to_vec());
+        }
+    }
+}
+
 /// An actor with a base and a tail that overwrites, shortens and lengthens; a child of it with its own tail.
 fn eventful() -> World {
     let mut world = World::new();

@@ -36,7 +36,7 @@ const UNKNOWN: u64 = u64::MAX;
 const RECORD_COST: u64 = 1 << 10;
 /// A child's log says among so many first records where it began.
 const FORK_WITHIN: u64 = 8;
-const CHECKPOINT: &str = "checkpoint";
+pub(super) const CHECKPOINT: &str = "checkpoint";
 const CHECKPOINT_MAGIC: &[u8; 8] = b"SKEPHEP1";
 
 /// One actor's files.
@@ -206,7 +206,7 @@ impl Shelf {
                 return Err(PagesError::Ahead { actor: self.actor, file: self.path.clone(), place: base.header.place, head: log.seq });
             }
             Some(base) => base.header.origin,
-            None if log.first > Seq(1) && self.deleted(library, log.seq)? => {
+            None if self.deleted(library, log.seq)? => {
                 (state.gone, state.chapters) = (true, Vec::new());
                 None
             }
@@ -312,23 +312,33 @@ impl Shelf {
         if there { library.disk.sync_dir(dir).map_err(PagesError::file(dir)) } else { Ok(()) }
     }
 
-    /// Puts right what an operation left that failed on the way. The caller holds `changing`.
+    /// Puts right what an operation left that failed on the way, and makes sure of what was read. The caller holds `changing`.
     pub fn put_right(&self, library: &Library) -> Result<(), PagesError> {
-        let (unsure, misled, mut base, unfinished) = {
+        let (unsure, misled, mut base) = {
             let state = self.state.read();
-            let last = state.chapters.last().filter(|chapter| chapter.from == state.place());
-            (state.unsure, state.misled, state.base.clone(), last.cloned())
+            (state.unsure, state.misled, state.base.clone())
         };
         if unsure {
-            base.as_ref().map_or(Ok(()), Base::sync)?;
+            base.as_mut().map_or(Ok(()), Base::confirm)?;
             self.sync_name(library)?;
-            self.state.write().unsure = false;
+            let mut state = self.state.write();
+            (state.base, state.unsure) = (base.clone(), false);
         }
         if misled {
             self.undo_header(library, &mut base)?;
             let mut state = self.state.write();
-            (state.base, state.misled) = (base.clone(), false);
+            (state.base, state.misled) = (base, false);
         }
+        self.undo_unfinished(library)
+    }
+
+    /// Takes back a fold that failed on the way. The caller holds `changing`.
+    pub fn undo_unfinished(&self, library: &Library) -> Result<(), PagesError> {
+        let (mut base, unfinished) = {
+            let state = self.state.read();
+            let last = state.chapters.last().filter(|chapter| chapter.from == state.place());
+            (state.base.clone(), last.cloned())
+        };
         if let Some(chapter) = unfinished {
             self.undo_fold(library, &mut base, &chapter)?;
             let mut state = self.state.write();

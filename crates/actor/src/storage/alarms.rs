@@ -1,7 +1,10 @@
 //! Alarms: when an actor wants to be woken, by name; part of the transaction like everything else.
 //!
 //! Set and asked for by the guest, run by `actor`. An alarm stays until its handler has come back *and* that is committed, so it rings at least
-//! once. While its handler runs it is not seen by the guest, as with Durable Objects; if the handler sets it anew, that one stays.
+//! once. While its handler runs it is not seen by the guest, as with Durable Objects; if the handler sets it anew, that one stays. How often it failed, and
+//! when it is tried again, lasts as it does.
+
+use std::collections::HashMap;
 
 use super::{Storage, StorageError};
 use crate::{
@@ -30,12 +33,15 @@ pub(super) enum Known {
     Many(Option<u64>),
 }
 
+/// Under these keys of the hidden table stands when an alarm that failed is tried again, in ms since the epoch of Unix.
+const AGAIN: &str = "again/";
+
 /// How the handler of an alarm ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlarmEnd {
     /// It came back, or is given up: the alarm is gone, unless it was set anew.
     Done,
-    /// It is to be tried again.
+    /// It is to be tried again; when it was due is still what it was.
     Retry {
         /// When, in ms since the epoch of Unix.
         at_ms: u64,
@@ -64,6 +70,7 @@ impl Storage {
         }
         const SET: &str = "INSERT INTO _cf_ALARM VALUES (?1, ?2, 0) ON CONFLICT (name) DO UPDATE SET due = excluded.due, retries = 0";
         self.database.trusted_write(SET, &bound)?;
+        self.forget_again(name)?;
         self.running.remove(name);
         self.now_known(name, Some(Alarm { name: name.to_owned(), due_ms: due_ms.min(i64::MAX as u64), retries: 0 }));
         Ok(())
@@ -87,6 +94,7 @@ impl Storage {
     pub fn delete_alarm(&mut self, name: &str) -> Result<(), SqlError> {
         if self.made()?.alarms {
             self.database.trusted_write("DELETE FROM _cf_ALARM WHERE name = ?1", &[Value::Text(name.to_owned())])?;
+            self.forget_again(name)?;
             self.running.remove(name);
             self.now_known(name, None);
         }
@@ -102,11 +110,14 @@ impl Storage {
         Ok(all.into_iter().filter(|a| !a.name.is_empty() && !self.running.contains_key(&a.name)).map(|a| (a.name, a.due_ms)).collect())
     }
 
-    /// When the earliest alarm is due, in ms; those whose handlers run count too.
+    /// When the earliest alarm is due, or to be tried again, in ms; those whose handlers run count too.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn wake(&mut self) -> Result<Option<u64>, SqlError> {
+        if !self.again()?.is_empty() {
+            return Ok(self.attempts()?.iter().map(|alarm| alarm.due_ms).min());
+        }
         if let Some(few) = self.few()? {
             return Ok(few.iter().map(|alarm| alarm.due_ms).min());
         }
@@ -119,7 +130,7 @@ impl Storage {
         Ok(earliest)
     }
 
-    /// Alarms that are due and whose handlers do not run, the earliest first.
+    /// Alarms that are due, or to be tried again, and whose handlers do not run, the earliest first; their times are those of the next attempt.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -128,12 +139,12 @@ impl Storage {
             return Ok(Vec::new());
         }
         let mut due: Vec<Alarm> =
-            self.alarm_rows()?.into_iter().filter(|a| a.due_ms <= now_ms && !self.running.contains_key(&a.name)).collect();
+            self.attempts()?.into_iter().filter(|a| a.due_ms <= now_ms && !self.running.contains_key(&a.name)).collect();
         due.sort_by(|a, b| (a.due_ms, &a.name).cmp(&(b.due_ms, &b.name)));
         Ok(due)
     }
 
-    /// When the earliest alarm is due whose handler does not run.
+    /// When the earliest alarm is due, or to be tried again, whose handler does not run.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -141,7 +152,7 @@ impl Storage {
         if self.running.is_empty() {
             return self.wake();
         }
-        Ok(self.alarm_rows()?.iter().filter(|a| !self.running.contains_key(&a.name)).map(|a| a.due_ms).min())
+        Ok(self.attempts()?.iter().filter(|a| !self.running.contains_key(&a.name)).map(|a| a.due_ms).min())
     }
 
     /// The handler of an alarm is about to run. `None`: it is not set (any more).
@@ -169,12 +180,16 @@ impl Storage {
         match end {
             AlarmEnd::Done => {
                 self.database.trusted_write("DELETE FROM _cf_ALARM WHERE name = ?1", &[bound])?;
+                self.forget_again(name)?;
                 self.now_known(name, None);
             }
             AlarmEnd::Retry { at_ms, counts } => {
-                const AGAIN: &str = "UPDATE _cf_ALARM SET due = ?2, retries = retries + ?3 WHERE name = ?1";
-                self.database.trusted_write(AGAIN, &[bound, ms(at_ms), Value::Integer(counts.into())])?;
-                self.alarms = Known::Nothing;
+                let counted = "UPDATE _cf_ALARM SET retries = retries + ?2 WHERE name = ?1";
+                self.database.trusted_write(counted, &[bound, Value::Integer(counts.into())])?;
+                self.make_meta()?;
+                let key = Value::Text(format!("{AGAIN}{name}"));
+                self.database.trusted_write("INSERT OR REPLACE INTO _cf_META VALUES (?1, ?2)", &[key, ms(at_ms)])?;
+                (self.alarms, self.again) = (Known::Nothing, None);
             }
         }
         self.running.remove(name);
@@ -213,6 +228,56 @@ impl Storage {
             Known::Many(_) => Known::Many(None),
             Known::Nothing => Known::Nothing,
         };
+    }
+
+    /// What became of an attempt whose guest ended with it, noted for the next guest; nothing if the alarm was set anew or taken away meanwhile, or its
+    /// handler runs already. As [`Storage::alarm_end`] otherwise.
+    ///
+    /// # Errors
+    /// When the database cannot be read or written.
+    pub fn alarm_ended_before(&mut self, alarm: &Alarm, end: AlarmEnd) -> Result<(), SqlError> {
+        let the_same = self.alarm_row(&alarm.name)?.is_some_and(|row| row.due_ms == alarm.due_ms);
+        if !the_same || self.running.contains_key(&alarm.name) {
+            return Ok(());
+        }
+        self.running.insert(alarm.name.clone(), alarm.due_ms);
+        self.alarm_end(&alarm.name, end)
+    }
+
+    /// All alarms, at the times of their next attempts.
+    fn attempts(&mut self) -> Result<Vec<Alarm>, SqlError> {
+        let mut alarms = self.alarm_rows()?;
+        let again = self.again()?;
+        for alarm in &mut alarms {
+            alarm.due_ms = again.get(&alarm.name).copied().unwrap_or(0).max(alarm.due_ms);
+        }
+        Ok(alarms)
+    }
+
+    /// When alarms that failed are tried again, by name.
+    fn again(&mut self) -> Result<&mut HashMap<String, u64>, SqlError> {
+        let known = match self.again.take() {
+            Some(known) => known,
+            None if !self.made()?.meta => HashMap::new(),
+            None => {
+                // All keys that begin so: the character after the slash ends them.
+                let rows =
+                    self.database.trusted("SELECT substr(key, 7), value FROM _cf_META WHERE key >= 'again/' AND key < 'again0'", &[])?;
+                let pair = |row: Vec<Value>| match &row[..] {
+                    [Value::Text(name), at] => Some((name.clone(), time(at)?)),
+                    _ => None,
+                };
+                rows.into_iter().filter_map(pair).collect()
+            }
+        };
+        Ok(self.again.insert(known))
+    }
+
+    fn forget_again(&mut self, name: &str) -> Result<(), SqlError> {
+        if self.again()?.remove(name).is_some() {
+            self.database.trusted_write("DELETE FROM _cf_META WHERE key = ?1", &[Value::Text(format!("{AGAIN}{name}"))])?;
+        }
+        Ok(())
     }
 
     fn alarm_row(&mut self, name: &str) -> Result<Option<Alarm>, SqlError> {

@@ -10,7 +10,7 @@ use skep_id::ActorId;
 
 use super::{Pending, Storage, StorageError};
 use crate::{
-    database::{PageFile, Value},
+    database::{PageFile, SqlError, Value},
     guest::Alarm,
     record::Seq,
 };
@@ -121,13 +121,17 @@ impl Storage {
     }
 
     fn ask_restore(&mut self, wanted: Value) -> Result<Bookmark, StorageError> {
-        const MAKE: &str = "CREATE TABLE _cf_META (key TEXT PRIMARY KEY, value) WITHOUT ROWID";
-        if !self.made()?.meta {
-            self.database.trusted_write(MAKE, &[])?;
-            self.made.meta = true;
-        }
+        self.make_meta()?;
         self.database.trusted_write("INSERT OR REPLACE INTO _cf_META VALUES ('restore', ?1)", &[wanted])?;
         Ok(Bookmark::of(self.setup.actor, self.last.next(), (self.setup.clock)()))
+    }
+
+    pub(super) fn make_meta(&mut self) -> Result<(), SqlError> {
+        if !self.made()?.meta {
+            self.database.trusted_write("CREATE TABLE _cf_META (key TEXT PRIMARY KEY, value) WITHOUT ROWID", &[])?;
+            self.made.meta = true;
+        }
+        Ok(())
     }
 
     /// Brings the database to what it was, as the next record. Only between turns; savepoints and cursors are gone. `None`: it is so already.
@@ -195,7 +199,7 @@ impl Storage {
         let Some(alarms) = alarms else { return Ok(()) };
         if self.made()?.alarms {
             self.database.trusted_write("DELETE FROM _cf_ALARM", &[])?;
-            self.wake = None;
+            (self.alarms, self.again) = (super::alarms::Known::Nothing, None);
         }
         self.put_alarm_rows(alarms)
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use skep_actor::{
-    Seq,
+    Seq, Storage,
     database::{Access, Database, DatabaseLimits, SqlError, Value},
     storage::Range,
 };
@@ -507,17 +507,52 @@ fn keys_that_find_a_full_database_are_put_all_or_none() {
 }
 
 #[test]
-fn a_full_database_takes_a_transaction_of_the_guest_along() {
+fn a_full_database_within_a_transaction_is_an_error_that_can_be_caught() {
+    let world = World::with(DatabaseLimits { database_bytes: 1 << 20, ..DatabaseLimits::default() });
+    let fill = |s: &mut Storage| (0..20).find_map(|_| s.sql("INSERT INTO t VALUES (zeroblob(100000))", &[]).err()).unwrap().to_string();
+    let mut s = world.open();
+    s.sql("CREATE TABLE t (a); INSERT INTO t VALUES ('before')", &[]).unwrap();
+    s.begin().unwrap();
+    s.sql("INSERT INTO t VALUES ('outer')", &[]).unwrap();
+    s.begin().unwrap();
+    assert_eq!(fill(&mut s), "database or disk is full: SQLITE_FULL");
+    assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 2 + 10, "only that statement is undone");
+    let keys = (0..10).map(|i| (i.to_string(), vec![7; 100_000].into())).collect();
+    assert_eq!(s.kv_put(keys).unwrap_err().to_string(), "database or disk is full: SQLITE_FULL");
+    let big = "INSERT INTO t SELECT randomblob(100000) FROM t, t LIMIT 100";
+    assert_eq!(refused(&mut s, big), "database or disk is full: SQLITE_FULL");
+    assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 2 + 10);
+    s.rollback().unwrap();
+    assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 2, "what was thrown undoes the inner transaction");
+    s.sql("INSERT INTO t VALUES ('after')", &[]).unwrap();
+    s.commit().unwrap();
+    end(&mut s).unwrap();
+    let mut s = world.open();
+    assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 3);
+    assert!(s.kv_get(&["0"], 1).unwrap()[0].is_none());
+    // The limit is what it was.
+    assert_eq!(fill(&mut s), "database or disk is full: SQLITE_FULL");
+    end(&mut s);
+    assert!(world.open().database_bytes().unwrap() <= 1 << 20);
+}
+
+#[test]
+fn a_statement_far_beyond_a_full_database_takes_the_turn_along() {
     let world = World::with(DatabaseLimits { database_bytes: 1 << 20, ..DatabaseLimits::default() });
     let mut s = world.open();
     s.sql("CREATE TABLE t (a)", &[]).unwrap();
     end(&mut s);
     s.begin().unwrap();
-    let outcome = (0..20).find_map(|_| s.sql("INSERT INTO t VALUES (zeroblob(100000))", &[]).err());
-    assert_eq!(outcome.unwrap().to_string(), "database or disk is full: SQLITE_FULL");
-    // SQLite has undone more than the savepoint knows of, so the turn cannot go on as if its earlier writes were there.
-    assert!(matches!(s.sql("SELECT 1", &[]), Err(SqlError::Broken(_))));
-    assert!(s.end_turn().is_err());
+    s.sql("INSERT INTO t VALUES (1)", &[]).unwrap();
+    let far = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100) INSERT INTO t SELECT zeroblob(1000000) FROM n";
+    assert!(refused(&mut s, far).contains("SQLITE_FULL"));
+    // SQLite may have undone more than the savepoint knows of: then the turn does not go on as if its earlier writes were there.
+    match s.sql("SELECT 1", &[]) {
+        Ok(_) => assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 1),
+        Err(SqlError::Broken(_)) => assert!(s.end_turn().is_err()),
+        Err(e) => panic!("{e}"),
+    }
+    s.cut_off();
     assert_eq!(int(&mut s, "SELECT count(*) FROM t"), 0);
     s.sql("INSERT INTO t VALUES (zeroblob(100000))", &[]).unwrap();
     end(&mut s).unwrap();

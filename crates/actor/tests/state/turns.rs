@@ -271,8 +271,12 @@ fn an_alarm_rings_until_its_handler_is_done() {
     assert_eq!(world.open().due(99).unwrap().len(), 1);
     s.alarm_end("", AlarmEnd::Retry { at_ms: 50, counts: true }).unwrap();
     end(&mut s);
+    assert_eq!(world.log.wake_of_last(), 50);
+    // Neither how often it failed nor how long it waits is lost with the node.
+    let mut s = world.open();
+    assert_eq!((s.wake().unwrap(), s.due(49).unwrap().len(), s.due(50).unwrap().len()), (Some(50), 0, 1));
     let again = s.alarm_begin("").unwrap().unwrap();
-    assert_eq!((again.due_ms, again.retries), (50, 1));
+    assert_eq!((again.due_ms, again.retries), (10, 1), "it is the same alarm");
     // The handler sets it anew: that one stays.
     s.set_alarm("", 500).unwrap();
     assert_eq!(s.alarm("").unwrap(), Some(500));
@@ -284,6 +288,28 @@ fn an_alarm_rings_until_its_handler_is_done() {
     assert!(s.alarm_begin("").unwrap().is_none());
     end(&mut s);
     assert_eq!(world.open().wake().unwrap(), None);
+}
+
+#[test]
+fn an_attempt_that_took_its_guest_along_counts_unless_the_alarm_is_another_by_now() {
+    let world = World::new();
+    let mut s = world.open();
+    s.set_alarm("a", 10).unwrap();
+    end(&mut s);
+    let tried = s.alarm_begin("a").unwrap().unwrap();
+    let mut s = world.open();
+    s.alarm_ended_before(&tried, AlarmEnd::Retry { at_ms: 70, counts: true }).unwrap();
+    end(&mut s);
+    let mut s = world.open();
+    assert_eq!((s.wake().unwrap(), s.alarm("a").unwrap()), (Some(70), Some(10)));
+    s.set_alarm("a", 11).unwrap();
+    s.alarm_ended_before(&tried, AlarmEnd::Done).unwrap();
+    end(&mut s);
+    let mut s = world.open();
+    assert_eq!((s.wake().unwrap(), s.alarm_begin("a").unwrap().unwrap().retries), (Some(11), 0), "set anew, it is a new one");
+    s.delete_alarm("a").unwrap();
+    s.alarm_ended_before(&tried, AlarmEnd::Retry { at_ms: 90, counts: true }).unwrap();
+    assert_eq!(s.wake().unwrap(), None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,10 @@ pub struct Bank {
     pub released: Mutex<HashMap<ActorId, Vec<u64>>>,
     /// How often an alarm's handler fails before it comes back.
     pub failing: Mutex<HashMap<String, u32>>,
+    /// Bytes that a heap has besides.
+    pub ballast: AtomicU32,
+    /// Whether a handler that fails takes its guest along.
+    pub deadly: AtomicBool,
     /// Alarms that were rung: whose, which, and how often it had failed.
     pub rung: Mutex<Vec<(ActorId, String, u32)>>,
     /// Times that a constructor refuses.
@@ -240,7 +244,9 @@ impl Account {
     }
 
     fn heap(&self) -> Heap {
-        Heap { code: self.code.clone(), timer_ms: None, bytes: serde_json::to_vec(&*self.calls.lock()).expect("works in a test").into() }
+        let mut bytes = serde_json::to_vec(&*self.calls.lock()).expect("works in a test");
+        bytes.resize(bytes.len() + self.bank.ballast.load(Ordering::SeqCst) as usize, b' ');
+        Heap { code: self.code.clone(), timer_ms: None, bytes: bytes.into() }
     }
 }
 
@@ -264,7 +270,14 @@ impl Guest for Account {
             *left = left.saturating_sub(1);
             fails
         });
+        let killed = fails && bank.deadly.load(Ordering::SeqCst);
+        if killed {
+            self.finish("its alarm killed it");
+        }
         Box::pin(async move {
+            if killed {
+                return Err(GuestError::Ended("its alarm killed it".into()));
+            }
             if let Some(dead) = dead {
                 return Err(dead);
             }

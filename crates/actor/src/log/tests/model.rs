@@ -336,6 +336,35 @@ fn play(seed: u64, ops: &[Op]) {
     world.check_live();
 }
 
+/// Found by the soak: the mark stayed in the log when everything before it was gone, and at the second opening it ended the actor that came after it.
+#[test]
+fn an_actor_that_begins_anew_is_not_ended_by_the_mark_of_the_one_before_it() {
+    let append = |actor, size| Op::Append { actor, size, zeros: false };
+    play(
+        0,
+        &[
+            Op::Fence { actor: 0 },
+            Op::Fence { actor: 3 },
+            append(3, 7657),
+            Op::Write,
+            Op::Forget { actor: 0 },
+            Op::Write,
+            Op::Trim { actor: 3, back: 1 },
+            Op::Upkeep,
+            Op::Fence { actor: 0 },
+            append(0, 0),
+            append(0, 7481),
+            Op::Write,
+            Op::PowerCycle,
+            append(3, 0),
+            Op::Trim { actor: 0, back: 0 },
+            Op::Write,
+            Op::Upkeep,
+            append(0, 0),
+        ],
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
