@@ -166,6 +166,9 @@ pub enum ActorsError {
     /// It, or the node, has too much to do.
     #[error("{0}")]
     Busy(String),
+    /// The disk has no room.
+    #[error("the disk of this node is full: {0}")]
+    Full(String),
     /// Its code failed.
     #[error("{0}")]
     Guest(String),
@@ -180,6 +183,7 @@ pub enum ActorsError {
 impl From<ActorError> for ActorsError {
     fn from(error: ActorError) -> Self {
         match error {
+            full if full.is_full() => Self::Full(full.to_string()),
             ActorError::Unknown(id) => Self::NoActor(id),
             ActorError::Nowhere(why) => Self::BadPoint(why),
             ActorError::Storage(StorageError::Sql(error)) => Self::Sql(error.to_string()),

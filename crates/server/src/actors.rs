@@ -167,6 +167,7 @@ impl From<ActorsError> for Failure {
             }
             ActorsError::NotNow(_) => (ErrorCode::Conflict, "Try again when it is at rest; `skep actors show` tells."),
             ActorsError::Busy(_) => (ErrorCode::Unavailable, "Try again in a moment."),
+            ActorsError::Full(_) => (ErrorCode::Unavailable, "Make room where the data folder is: then it works again, without a restart."),
             ActorsError::Guest(_) => (ErrorCode::WorkerFailed, "`skep actors show` and `skep tail` say more."),
             ActorsError::Damaged(_) => (ErrorCode::Internal, "`skep doctor` says what can be repaired; other actors are not affected."),
             ActorsError::Failed(_) => return Self::internal(&error),

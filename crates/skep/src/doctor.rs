@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use skep_api::{ErrorCode, NodeStatus};
 use skep_bundle::{Compiler, CompilerConfig, Fence};
-use skep_node::OpenError;
+use skep_node::{LogError, OpenError};
 
 use crate::{
     Global,
@@ -37,11 +37,11 @@ struct Check {
 #[derive(Args)]
 #[command(after_help = "Examples:
   skep doctor
-  skep doctor --repair         repair files of actors from their log, where it has what is missing
+  skep doctor --repair         repair files of actors from their log and history, go on without what these have not, and say what that is
 
 Files of actors are looked at while no node runs on the data folder.")]
 pub struct Doctor {
-    /// Repair files of actors, as far as their log can.
+    /// Repair files of actors, as far as can be; what cannot is given up, and named.
     #[arg(long)]
     repair: bool,
     /// The node's configuration file, where it has settings for actors.
@@ -96,6 +96,9 @@ fn actors(config: &skep_node::Config, repair: bool) -> Vec<Check> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| error.to_string()).and_then(
             |runtime| match runtime.block_on(skep_node::inspect_actors(config, repair)) {
                 Err(OpenError::InUse(_)) => Ok(None),
+                Err(error) if !repair && may_be_repaired(&error) => {
+                    Err(format!("{}; `skep doctor --repair` goes on without what is lost", with_causes(&error)))
+                }
                 other => other.map(Some).map_err(|error| with_causes(&error)),
             },
         );
@@ -113,6 +116,16 @@ fn actors(config: &skep_node::Config, repair: bool) -> Vec<Check> {
         checks.push(one("`skep doctor --repair` repairs what the log has, and says what is lost".to_owned()));
     }
     checks
+}
+
+/// Whether it is damage, which `--repair` is for.
+pub fn may_be_repaired(error: &OpenError) -> bool {
+    match error {
+        OpenError::Log(LogError::Damaged { .. }) => true,
+        OpenError::Actors(error) => error.is_damaged(),
+        OpenError::Inspection(error) => error.is_of_damaged_directory(),
+        _ => false,
+    }
 }
 
 fn open_files() -> Check {

@@ -59,12 +59,15 @@ impl From<ApiError> for Failure {
     }
 }
 
-/// An error and its causes in one line.
+/// An error and its causes in one line, each cause once: some errors end with what caused them.
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
         cause = error.source();
     }
     text

@@ -10,7 +10,7 @@ use skep_server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::{Global, client::URL_FILE, failure::Failure, output};
+use crate::{Global, client::URL_FILE, doctor::may_be_repaired, failure::Failure, output};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -131,8 +131,8 @@ fn unopened(error: &OpenError) -> Failure {
         OpenError::Log(LogError::Unsafe(..)) => {
             "Give --data with a folder on a local disk; where what is acknowledged may be lost with the power, set trust_any_folder in [node.log]."
         }
-        OpenError::Log(LogError::Damaged { .. }) => {
-            "`skep doctor` looks at all files; accept_losses in [node.log] opens the log without what is lost."
+        damaged if may_be_repaired(damaged) => {
+            "`skep doctor` looks at all files; `skep doctor --repair` goes on without what is lost, and says what that is."
         }
         _ => "",
     };

@@ -7,12 +7,13 @@ use std::{
 };
 
 use skep_actor::{
-    GuestError, Guests, Start,
+    Directory, GuestError, Guests, Start,
     log::{Damage, DurableLog, LocalLog},
+    pages::Library,
 };
 use skep_id::ActorId;
 
-use crate::{Config, OpenError, node::claim};
+use crate::{Config, LogConfig, OpenError, node::claim};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,14 +49,20 @@ pub async fn inspect(config: &Config, repair: bool) -> Result<Inspection, OpenEr
         return Ok(Inspection { actors: 0, findings: Vec::new(), amiss: false });
     }
     let _lock = claim(&config.data)?;
-    let log = Arc::new(open_log(config, &dir)?);
-    let (mut findings, amiss_in_log) = heal(&log, repair).await;
+    // To repair is to go on without what cannot be had again, and to say what that was.
+    let accepting = Config { log: LogConfig { accept_losses: repair || config.log.accept_losses, ..config.log.clone() }, ..config.clone() };
+    let log = Arc::new(open_log(&accepting, &dir)?);
+    let (mut findings, amiss_in_log) = heal(&log, &dir, repair).await;
+    if repair && let Some(said) = Directory::heal(&dir, config.actors.events_each).map_err(skep_actor::OpenError::from)? {
+        findings.push(format!("the directory: {said}"));
+    }
     let log: Arc<dyn DurableLog> = log;
     let kept = skep_actor::Actors::open(skep_actor::Config { dir, ..config.actors.clone() }, log, Arc::new(Nobody))?;
     let doctor = kept.doctor(None, repair).await;
     let closed = kept.close().await;
     let doctor = doctor.map_err(OpenError::Inspection)?;
     closed.map_err(OpenError::Inspection)?;
+    findings.extend(doctor.recalled.iter().map(|actor| format!("the directory: actor {actor} had no row; made anew from its files")));
     findings.extend(doctor.directory.iter().map(|said| format!("the directory: {said}")));
     let mut amiss = amiss_in_log || !doctor.directory.is_empty();
     for (actor, found) in &doctor.findings {
@@ -70,22 +77,31 @@ pub async fn inspect(config: &Config, repair: bool) -> Result<Inspection, OpenEr
 }
 
 /// What the log has lost, and whether that is so still: an actor that lost records can be written to again once what it lost is given up.
-async fn heal(log: &LocalLog, repair: bool) -> (Vec<String>, bool) {
+async fn heal(log: &Arc<LocalLog>, dir: &Path, repair: bool) -> (Vec<String>, bool) {
     let lost: BTreeSet<ActorId> = log.damage().iter().filter_map(|damage| damage.actor).collect();
     let mut healed = BTreeMap::new();
-    for actor in lost.into_iter().filter(|_| repair) {
-        healed.insert(actor, log.repair(actor).await);
+    if repair {
+        let library = Library::open(dir, Arc::clone(log) as Arc<dyn DurableLog>).ok();
+        for actor in lost {
+            // What its base has been brought to was not lost with the log.
+            if let Some(Ok(place)) = library.as_ref().map(|library| library.folded_to(actor)) {
+                log.trim(actor, place);
+            }
+            let before = log.head(actor).seq;
+            healed.insert(actor, log.repair(actor).await.map(|receipt| (receipt.seq, before)));
+        }
     }
     let mut amiss = false;
     let say = |damage: &Damage| {
         let said = match damage.actor.map(|actor| healed.get(&actor)) {
-            // Nobody's records are lost by it, or nobody knows whose: there is nothing to be given up.
+            // Nobody's records are lost by it, or nobody knows whose: the log was opened without them.
             None => String::new(),
             Some(None) => {
                 amiss = true;
                 String::new()
             }
-            Some(Some(Ok(receipt))) => format!("; repaired, the actor goes on from record {}", receipt.seq),
+            Some(Some(Ok((seq, before)))) if seq == before => "; repaired: the actor's file has all of it".to_owned(),
+            Some(Some(Ok((seq, _)))) => format!("; repaired: the actor goes on from record {seq}, and what it had after that is lost"),
             Some(Some(Err(error))) => {
                 amiss = true;
                 format!("; not repaired: {error}")

@@ -99,13 +99,13 @@ async fn drowsy() -> House {
 }
 
 impl House {
-    async fn shown(&self, name: &str) -> Value {
+    pub async fn shown(&self, name: &str) -> Value {
         let (status, text) = self.control(Method::GET, &format!("/v1/actors/app%2FCounter%2F{name}"), &json!({})).await;
         assert_eq!(status, StatusCode::OK, "{text}");
         serde_json::from_str(&text).unwrap()
     }
 
-    async fn asleep(&self, name: &str) {
+    pub async fn asleep(&self, name: &str) {
         for _ in 0..500 {
             if self.shown(name).await["state"] == "asleep" {
                 return;
@@ -115,12 +115,12 @@ impl House {
         panic!("it stays awake: {}", self.shown(name).await);
     }
 
-    async fn says(&self, path: &str) -> String {
+    pub async fn says(&self, path: &str) -> String {
         self.call(path).await.1
     }
 
     /// Asks until it says so.
-    async fn until(&self, path: &str, what: &str) {
+    pub async fn until(&self, path: &str, what: &str) {
         for _ in 0..500 {
             if self.says(path).await == what {
                 return;
@@ -303,6 +303,14 @@ async fn a_full_database_refuses_more_and_keeps_what_it_has() {
                 }
             }
             size() { return this.ctx.storage.sql.exec('SELECT count(*) AS n FROM pile').one().n; }
+            transact() {
+                this.ctx.storage.sql.exec("INSERT INTO pile VALUES ('before')");
+                try {
+                    this.ctx.storage.transactionSync(() => { for (;;) this.ctx.storage.sql.exec('INSERT INTO pile VALUES (zeroblob(50000))'); });
+                } catch (e) {
+                    return `${e.message}; ${this.size()}`;
+                }
+            }
         }
         export default { async fetch(request, env) {
             const [, name, verb] = new URL(request.url).pathname.split('/');
@@ -314,6 +322,9 @@ async fn a_full_database_refuses_more_and_keeps_what_it_has() {
     let size: u32 = house.says("app/a/size").await.parse().unwrap();
     assert!((5..=10).contains(&size), "{size} of 50,000 bytes in 512 KiB");
     assert_eq!(house.says("app/b/size").await, "0", "another one has room");
+    // Within a transaction it can be caught as well, outside of it: the transaction is undone, the turn is not.
+    assert_eq!(house.says("app/c/transact").await, "database or disk is full: SQLITE_FULL; 1");
+    assert_eq!(house.says("app/c/size").await, "1");
     let (ended, folder) = house.stopping();
     assert!(ended.await.unwrap());
     let house = House::on(folder, |_, _| {}).await;

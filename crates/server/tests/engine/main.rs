@@ -6,6 +6,7 @@
 mod actors;
 mod beyond;
 mod egress;
+mod hibernation;
 mod house;
 mod serving;
 mod tails;
