@@ -229,8 +229,13 @@ impl Base {
         self.file.write_at(&bytes, COPIES[self.first]).map_err(PagesError::file(&self.path))?;
         self.sync()?;
         self.header = header;
-        self.file.write_at(&bytes, COPIES[1 - self.first]).map_err(PagesError::file(&self.path))?;
         self.faults.clear();
+        // The header is in force: what asked for it is done, whatever becomes of the other copy, which is the first to be written the next time.
+        self.first = 1 - self.first;
+        if let Err(error) = self.file.write_at(&bytes, COPIES[self.first]) {
+            tracing::warn!(file = %self.path.display(), %error, "a copy of the header could not be written");
+            self.faults.push((COPIES[self.first], "it could not be written"));
+        }
         Ok(())
     }
 
