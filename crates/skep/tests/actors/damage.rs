@@ -10,6 +10,9 @@ use std::{
 
 use super::house::{APP, Up, app, config, skep};
 
+/// What is done to a file, and its name.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+
 /// Actors in the house that is damaged.
 const ACTORS: usize = 3;
 
@@ -151,7 +154,7 @@ fn written(segment: &Path) -> usize {
 fn a_damaged_base_is_made_whole_from_its_history() {
     let ruin = Ruin::new();
     let base = |actors: &Path| files(actors, ".base")[0].clone();
-    let damages: [(&str, &dyn Fn(&Path)); 5] = [
+    let damages: [Damage<'_>; 5] = [
         ("byte 45128", &|actors| flip(&base(actors), 45_128 + 900)),
         ("byte 0", &|actors| flip(&base(actors), 20)),
         ("byte 28712", &|actors| cut(&base(actors), 30_000)),
