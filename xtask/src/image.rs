@@ -31,6 +31,7 @@ const CFLAGS: &[&str] = &[
 /// Zig puts the stack first in memory, so that running over it traps instead of reaching the heap. Its 2 MiB (of which scripts get
 /// `STACK_JS_MAX`) hold more than five thousand plain calls; they are zero in the image and cost nothing before they are used.
 const LDFLAGS: &[&str] = &["-lwasi-emulated-signal", "-lwasi-emulated-process-clocks", "-Wl,-z,stack-size=2097152", "-Wl,--strip-debug"];
+const STACK_BYTES: usize = 2 << 20;
 
 fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("starting {command:?}"))?;
@@ -119,6 +120,9 @@ fn freeze(wasm: &[u8]) -> Result<Vec<u8>> {
         initialize.call(&mut store, ())?;
     }
     instance.get_typed_func::<(), ()>(&mut store, "init")?.call(&mut store, ())?;
+    // What that left on the stack is not part of the image: whoever starts from it finds the stack empty.
+    let memory = instance.get_memory(&mut store, "memory").context("the guest exports no memory")?;
+    memory.data_mut(&mut store).get_mut(..STACK_BYTES).context("the guest's memory is smaller than its stack")?.fill(0);
     let mut frozen = Frozen { store: &mut store, instance };
     Ok(block_on(wizer.snapshot(&context, &mut frozen))?)
 }

@@ -256,9 +256,9 @@ pub struct Filter {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    db: Mutex<Connection>,
-    /// For single rows: who asks for one does not wait for a batch to be written.
+    /// For single rows: who asks for one does not wait for a batch to be written. Before `db`, which is then closed last and brings all into one file.
     reader: Mutex<Connection>,
+    db: Mutex<Connection>,
     noted: Mutex<Noted>,
     events_each: u32,
     /// It was made when it was opened.

@@ -63,7 +63,8 @@ struct View {
     rows: BTreeMap<i64, (i64, usize)>,
     table: bool,
     keys: BTreeMap<String, usize>,
-    alarms: BTreeMap<String, u64>,
+    /// When they are due, and when they are tried next.
+    alarms: BTreeMap<String, (u64, u64)>,
 }
 
 fn view(s: &mut Storage) -> View {
@@ -77,9 +78,11 @@ fn view(s: &mut Storage) -> View {
         assert_eq!(super::memory::all(s, "PRAGMA quick_check", &[]), [[Value::Text("ok".into())]]);
     }
     let keys = s.kv_list(&Range::default(), 1 << 24).expect("works").into_iter().map(|(k, v)| (k, v.len())).collect();
-    let alarms: BTreeMap<String, u64> = s.alarms().expect("works").into_iter().collect();
-    assert_eq!(s.wake().expect("works"), alarms.values().min().copied());
-    assert_eq!(s.due(u64::MAX).expect("works").len(), alarms.len());
+    let next: BTreeMap<String, u64> = s.due(u64::MAX).expect("works").into_iter().map(|alarm| (alarm.name, alarm.due_ms)).collect();
+    let due = s.alarms().expect("works");
+    assert_eq!(due.len(), next.len());
+    assert_eq!(s.wake().expect("works"), next.values().min().copied());
+    let alarms = due.into_iter().map(|(name, due)| (name.clone(), (due, next[&name]))).collect();
     View { rows, table, keys, alarms }
 }
 
@@ -119,7 +122,7 @@ fn apply(s: &mut Storage, model: &mut Model, op: &Op) {
         }
         Op::Alarm(k, due) => {
             s.set_alarm(&format!("a{k}"), u64::from(*due)).expect("works");
-            now.alarms.insert(format!("a{k}"), u64::from(*due));
+            now.alarms.insert(format!("a{k}"), (u64::from(*due), u64::from(*due)));
         }
         Op::Unset(k) => {
             s.delete_alarm(&format!("a{k}")).expect("works");
@@ -128,12 +131,12 @@ fn apply(s: &mut Storage, model: &mut Model, op: &Op) {
         Op::Ring(k, again) => {
             let name = format!("a{k}");
             let begun = s.alarm_begin(&name).expect("works");
-            assert_eq!(begun.map(|alarm| alarm.due_ms), now.alarms.get(&name).copied());
+            assert_eq!(begun.map(|alarm| alarm.due_ms), now.alarms.get(&name).map(|(due, _)| *due));
             assert_eq!(s.alarm(&name).expect("works"), None, "its handler runs");
             let retry = |at: u16| AlarmEnd::Retry { at_ms: at.into(), counts: true };
             s.alarm_end(&name, again.map_or(AlarmEnd::Done, retry)).expect("works");
             match again {
-                Some(at) => drop(now.alarms.get_mut(&name).map(|due| *due = (*at).into())),
+                Some(at) => drop(now.alarms.get_mut(&name).map(|(due, next)| *next = (*due).max((*at).into()))),
                 None => drop(now.alarms.remove(&name)),
             }
         }
