@@ -12,12 +12,14 @@ mod base32;
 mod key;
 mod name;
 mod request;
+mod sandbox;
 mod version;
 
 pub use actor::ActorId;
 pub use key::KeyId;
 pub use name::WorkerName;
 pub use request::RequestId;
+pub use sandbox::SandboxId;
 pub use version::VersionId;
 
 pub use base32::encode as base32;

@@ -1,0 +1,333 @@
+//! Control groups: what a sandbox may use, what it uses, and stopping all of it at once.
+//!
+//! Both versions, also side by side: limits where their controllers are, freezing and killing by version 2 wherever it is mounted, since it needs
+//! no controller. Driven by the node; the sandbox's first process only writes itself into the groups it is given. It is not: how a
+//! sandbox ends (its pid namespace ends with its init); a group is how nothing is forgotten.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    fence::{Fence, Host},
+    spec::Limits,
+};
+
+/// What this host has, and where this process is in it.
+#[derive(Clone, Debug, Default)]
+pub struct Cgroups {
+    hierarchies: Vec<Hierarchy>,
+}
+
+/// One tree of groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// The folder of the group that this process is in.
+    pub folder: PathBuf,
+    /// Whether it is the one of version 2.
+    pub unified: bool,
+    /// The controllers that can be used for groups within.
+    pub controllers: Vec<String>,
+}
+
+/// Controllers that bound a sandbox.
+const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+
+/// How long a group is waited for to freeze, or to be empty.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Cgroups {
+    /// Looks where this process is.
+    pub fn probe() -> io::Result<Self> {
+        Ok(Self::read(&fs::read_to_string("/proc/self/mountinfo")?, &fs::read_to_string("/proc/self/cgroup")?))
+    }
+
+    fn read(mounts: &str, memberships: &str) -> Self {
+        let mut hierarchies: Vec<Hierarchy> = Vec::new();
+        for mount in mounts.lines().filter_map(Mounted::parse) {
+            let Some(own) = mount.membership(memberships) else { continue };
+            let within = own.strip_prefix(mount.root.trim_end_matches('/')).unwrap_or(own).trim_start_matches('/');
+            let exact = Path::new(mount.point).join(within);
+            let folder = if exact.is_dir() { exact } else { PathBuf::from(mount.point) };
+            let controllers: Vec<String> = match mount.unified {
+                true => CONTROLLERS.into_iter().filter(|wanted| offered(&folder, wanted)).map(str::to_owned).collect(),
+                false => {
+                    CONTROLLERS.into_iter().filter(|wanted| mount.options.split(',').any(|o| o == *wanted)).map(str::to_owned).collect()
+                }
+            };
+            if mount.unified || !controllers.is_empty() {
+                hierarchies.push(Hierarchy { folder, unified: mount.unified, controllers });
+            }
+        }
+        Self { hierarchies }
+    }
+
+    /// Adds which limits can be set here.
+    pub fn report(&self, host: &mut Host) {
+        for (fence, controller) in [(Fence::MemoryLimit, "memory"), (Fence::PidsLimit, "pids"), (Fence::CpuLimit, "cpu")] {
+            let has = self.hierarchies.iter().any(|hierarchy| hierarchy.controllers.iter().any(|c| c == controller));
+            host.found(fence, if has { Ok(()) } else { Err(format!("no cgroup here has the controller {controller:?}")) });
+        }
+        let tried = match self.hierarchies.iter().find(|hierarchy| hierarchy.unified) {
+            Some(unified) => probe_group(&unified.folder),
+            None => Err("version 2 of cgroups is not mounted".into()),
+        };
+        host.found(Fence::Freezer, tried);
+    }
+
+    /// A group of this name in every tree that is of use, empty, with its limits set. One that is there already is an error.
+    pub fn create(&self, name: &str, limits: &Limits) -> io::Result<Group> {
+        let mut group = Group { folders: Vec::new() };
+        for hierarchy in &self.hierarchies {
+            let folder = hierarchy.folder.join(name);
+            let made = fs::create_dir(&folder).and_then(|()| {
+                group.folders.push((folder.clone(), hierarchy.unified));
+                hierarchy.controllers.iter().try_for_each(|controller| limit(&folder, hierarchy.unified, controller, limits))
+            });
+            if let Err(error) = made {
+                let _ = group.remove();
+                return Err(io::Error::new(error.kind(), format!("{}: {error}", folder.display())));
+            }
+        }
+        Ok(group)
+    }
+
+    /// The groups of this name, where there are any.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Group {
+        let folders = self.hierarchies.iter().map(|hierarchy| (hierarchy.folder.join(name), hierarchy.unified));
+        Group { folders: folders.filter(|(folder, _)| folder.is_dir()).collect() }
+    }
+
+    /// The names of groups that begin so: what an earlier node left.
+    #[must_use]
+    pub fn names(&self, prefix: &str) -> BTreeSet<String> {
+        let entries = self.hierarchies.iter().filter_map(|hierarchy| fs::read_dir(&hierarchy.folder).ok()).flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.starts_with(prefix)).collect()
+    }
+}
+
+/// One line of `mountinfo` that is a tree of groups.
+struct Mounted<'a> {
+    root: &'a str,
+    point: &'a str,
+    unified: bool,
+    options: &'a str,
+}
+
+impl<'a> Mounted<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(3);
+        let (root, point) = (left.next()?, left.next()?);
+        let mut right = right.split(' ');
+        let unified = match right.next()? {
+            "cgroup2" => true,
+            "cgroup" => false,
+            _ => return None,
+        };
+        Some(Self { root, point, unified, options: right.nth(1)? })
+    }
+
+    /// The group that a process is in, of this tree.
+    fn membership<'b>(&self, memberships: &'b str) -> Option<&'b str> {
+        memberships.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            let this =
+                if self.unified { controllers.is_empty() } else { controllers.split(',').any(|c| self.options.split(',').any(|o| o == c)) };
+            this.then_some(path)
+        })
+    }
+}
+
+/// Whether groups within a group of version 2 can have a controller; it is switched on where it is not.
+fn offered(folder: &Path, controller: &str) -> bool {
+    let has = |file: &str| fs::read_to_string(folder.join(file)).is_ok_and(|text| text.split_whitespace().any(|c| c == controller));
+    has("cgroup.subtree_control")
+        || (has("cgroup.controllers") && fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}")).is_ok())
+}
+
+fn probe_group(parent: &Path) -> Result<(), String> {
+    let folder = parent.join(format!("skep-probe-{}", std::process::id()));
+    let tried = fs::create_dir(&folder).and_then(|()| write(&folder, "cgroup.freeze", "1"));
+    let _ = fs::remove_dir(&folder);
+    tried.map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+fn limit(folder: &Path, unified: bool, controller: &str, limits: &Limits) -> io::Result<()> {
+    const PERIOD_MICROS: u64 = 100_000;
+    let quota = u64::from(limits.cpu_millis) * PERIOD_MICROS / 1_000;
+    let set = |file: &str, value: String| write(folder, file, &value);
+    match (unified, controller) {
+        (true, "memory") => {
+            set("memory.max", limits.memory_bytes.to_string())?;
+            passable(set("memory.swap.max", "0".into()))
+        }
+        (false, "memory") => {
+            set("memory.limit_in_bytes", limits.memory_bytes.to_string())?;
+            passable(set("memory.memsw.limit_in_bytes", limits.memory_bytes.to_string()))
+        }
+        (_, "pids") => set("pids.max", limits.pids.to_string()),
+        (true, "cpu") => set("cpu.max", format!("{quota} {PERIOD_MICROS}")),
+        (false, "cpu") => {
+            set("cpu.cfs_period_us", PERIOD_MICROS.to_string())?;
+            set("cpu.cfs_quota_us", quota.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Kernels that do not account for swap have no file for its limit; then there is none to use up either.
+fn passable(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(()),
+        other => other,
+    }
+}
+
+/// Files of the kernel are written in one call, and never made.
+fn write(folder: &Path, file: &str, value: &str) -> io::Result<()> {
+    let path = folder.join(file);
+    let written = OpenOptions::new().write(true).open(&path).and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
+    written.map_err(|error| io::Error::new(error.kind(), format!("{} = {value}: {error}", path.display())))
+}
+
+/// What a sandbox uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory, page cache included, in bytes.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
+/// The groups of one sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    folders: Vec<(PathBuf, bool)>,
+}
+
+impl Group {
+    /// What its first process writes `0` to.
+    pub(crate) fn doors(&self) -> io::Result<Vec<File>> {
+        self.folders.iter().map(|(folder, _)| OpenOptions::new().write(true).open(folder.join("cgroup.procs"))).collect()
+    }
+
+    fn unified(&self) -> io::Result<&Path> {
+        let unified = self.folders.iter().find(|(_, unified)| *unified).map(|(folder, _)| folder.as_path());
+        unified.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "version 2 of cgroups is not mounted"))
+    }
+
+    /// Stops all processes where they are; done when all have.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.set_frozen(true)
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> io::Result<()> {
+        let folder = self.unified()?;
+        let wanted = format!("frozen {}", u8::from(frozen));
+        write(folder, "cgroup.freeze", if frozen { "1" } else { "0" })?;
+        until(|| Ok(fs::read_to_string(folder.join("cgroup.events"))?.lines().any(|line| line == wanted)))
+    }
+
+    /// Ends all processes.
+    pub fn kill(&self) -> io::Result<()> {
+        match self.unified() {
+            Ok(folder) => write(folder, "cgroup.kill", "1"),
+            Err(_) => self.folders.first().map_or(Ok(()), |(folder, _)| kill_each(folder)),
+        }
+    }
+
+    /// Ends all processes and removes the groups; done where there are none.
+    pub fn end(&self) -> io::Result<()> {
+        match self.folders.is_empty() {
+            true => Ok(()),
+            false => self.kill().and_then(|()| self.remove()),
+        }
+    }
+
+    /// What they use.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let read = |files: [&str; 2]| {
+            let one = |folder: &Path, file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok();
+            self.folders.iter().find_map(|(folder, _)| files.into_iter().find_map(|file| one(folder, file))).unwrap_or(0)
+        };
+        Usage { memory_bytes: read(["memory.current", "memory.usage_in_bytes"]), pids: read(["pids.current", "pids.current"]) }
+    }
+
+    /// Removes the groups, once the last process has left them.
+    pub fn remove(&self) -> io::Result<()> {
+        for (folder, _) in &self.folders {
+            until(|| match fs::remove_dir(folder) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(true),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// With version 1 alone: with init its pid namespace ends, so that none is born meanwhile that stays.
+fn kill_each(folder: &Path) -> io::Result<()> {
+    for pid in fs::read_to_string(folder.join("cgroup.procs"))?.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+        match kill_process(pid, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Asks again until it is so: the kernel tells nobody in a way that both versions have.
+fn until(mut so: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let began = Instant::now();
+    let mut pause = Duration::from_micros(50);
+    while !so()? {
+        if began.elapsed() > PATIENCE {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the processes of a cgroup do not stop"));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_of_both_versions_are_found() {
+        let mounts = "25 1 0:22 / /x/memory rw,relatime - cgroup cgroup rw,memory\n\
+            26 1 0:23 / /x/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
+            27 1 0:24 / /x/systemd rw - cgroup cgroup rw,name=systemd\n\
+            28 1 0:25 /outer /x/unified rw - cgroup2 cgroup2 rw,nsdelegate\n\
+            29 1 0:26 / /proc rw - proc proc rw";
+        let found = Cgroups::read(mounts, "4:memory:/a/b\n3:cpu,cpuacct:/\n1:name=systemd:/\n0::/outer\n");
+        let shown: Vec<_> = found.hierarchies.iter().map(|h| (h.folder.to_str().unwrap(), h.unified, h.controllers.join(","))).collect();
+        let memory = ("/x/memory", false, "memory".to_owned());
+        assert_eq!(shown, [memory, ("/x/cpu", false, "cpu".to_owned()), ("/x/unified", true, String::new())]);
+    }
+
+    #[test]
+    fn without_cgroups_every_limit_is_missing() {
+        let mut host = Host::default();
+        Cgroups::read("", "").report(&mut host);
+        assert!([Fence::MemoryLimit, Fence::PidsLimit, Fence::CpuLimit, Fence::Freezer].iter().all(|fence| !host.has(*fence)));
+    }
+}

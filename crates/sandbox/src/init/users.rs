@@ -1,0 +1,105 @@
+//! Who a command or a file operation is for, as the sandbox's own files say. Those files are anybody's: read with bounds, and never trusted
+//! with more than names and places.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+use rustix::{
+    process::{Gid, Uid},
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
+
+use crate::{
+    profile::Profile,
+    range::Range,
+    wire::{Fault, FaultKind},
+};
+
+/// Of `passwd` and `group`.
+const MOST_BYTES: u64 = 256 << 10;
+/// As many as the kernel takes without allocating pages for them.
+const MOST_GROUPS: usize = 32;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub id: u32,
+    pub group: u32,
+    pub groups: Vec<u32>,
+    pub name: String,
+    pub home: String,
+}
+
+/// The user of this id. One that no file knows has a group of the same number and no home.
+pub(super) fn find(id: u32, profile: Profile) -> Result<User, Fault> {
+    if id >= Range::LENGTH - 1 {
+        return Err(Fault::new(FaultKind::Invalid, format!("there is no user {id}")));
+    }
+    if id == 0 && !profile.allows_root() {
+        return Err(Fault::new(FaultKind::Denied, "the profile of this sandbox has no root"));
+    }
+    Ok(named(id, &text("/etc/passwd"), &text("/etc/group")))
+}
+
+fn text(path: &str) -> String {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes));
+    read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+fn named(id: u32, passwd: &str, group: &str) -> User {
+    let number = |field: &str| field.parse::<u32>().ok().filter(|number| *number < Range::LENGTH - 1);
+    let mut user = User { id, group: id, groups: vec![], name: id.to_string(), home: "/".into() };
+    for line in passwd.lines() {
+        let fields: Vec<&str> = line.split(':').collect();
+        if let [name, _, found, group, _, home, _] = fields[..]
+            && number(found) == Some(id)
+        {
+            user = User { group: number(group).unwrap_or(id), name: name.into(), home: home.into(), ..user };
+            break;
+        }
+    }
+    let member = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [_, _, id, members] = fields[..] else { return None };
+        members.split(',').any(|member| member == user.name).then(|| number(id)).flatten()
+    };
+    user.groups = group.lines().filter_map(member).take(MOST_GROUPS).collect();
+    user
+}
+
+impl User {
+    /// Does it with this user's rights, and takes them off again. Of this thread only.
+    pub(super) fn does<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        set_thread_groups(&self.gids())?;
+        set_thread_res_gid(None, Some(Gid::from_raw(self.group)), None)?;
+        set_thread_res_uid(None, Some(Uid::from_raw(self.id)), None)?;
+        let done = work();
+        let back = set_thread_res_uid(None, Some(Uid::ROOT), None).and_then(|()| set_thread_res_gid(None, Some(Gid::ROOT), None));
+        if back.and_then(|()| set_thread_groups(&[])).is_err() {
+            // Never another's rights for the next who asks.
+            std::process::exit(1);
+        }
+        Ok(done)
+    }
+
+    pub(super) fn gids(&self) -> Vec<Gid> {
+        self.groups.iter().map(|group| Gid::from_raw(*group)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_files_name_nobody_they_should_not() {
+        let user = named(1_000, "evil:x:1000:4294967295::/:/bin/sh\n", "a:x:99999999:evil\nb:x:27:evil,x\n:::\nc:x:-1:evil\n");
+        assert_eq!((user.group, user.groups, user.name.as_str()), (1_000, vec![27], "evil"));
+        assert_eq!(named(7, "", "").home, "/");
+        assert_eq!(find(0, Profile::Strict).unwrap_err().kind, FaultKind::Denied);
+        assert_eq!(find(65_535, Profile::Workstation).unwrap_err().kind, FaultKind::Invalid);
+        assert_eq!(find(u32::MAX, Profile::Workstation).unwrap_err().kind, FaultKind::Invalid);
+    }
+}

@@ -1,0 +1,114 @@
+//! The system calls that no crate wraps: all `unsafe` of this crate, in functions that are each one call.
+//!
+//! Driven by the zygote and by `run`. It is not: a place for anything that decides.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
+};
+
+use rustix::{process::Pid, thread::UnshareFlags};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Which half of a fork this is.
+pub(crate) enum Half {
+    Parent(Pid),
+    Child,
+}
+
+/// Splits this process in two. For processes with one thread only: in the child of any other, locks may be held for ever.
+#[expect(unsafe_code, reason = "no crate forks safely: it is safe only where there is one thread")]
+pub(crate) fn fork() -> io::Result<Half> {
+    // SAFETY: the zygote and its children have one thread until init begins, and only they call this; so no lock is held and no
+    // other thread's state is lost.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Half::Child),
+        pid => Pid::from_raw(pid).map(Half::Parent).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData)),
+    }
+}
+
+/// Moves this process out of the namespaces named.
+#[expect(unsafe_code, reason = "rustix cannot know that no other thread shares the descriptors")]
+pub(crate) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
+    // SAFETY: unsafe only for `FILES` with other threads; this process has one.
+    Ok(unsafe { rustix::thread::unshare_unsafe(namespaces) }?)
+}
+
+/// Children that end are not kept for anybody to wait for.
+#[expect(unsafe_code, reason = "signal dispositions are process-wide")]
+pub(crate) fn forget_children() {
+    // SAFETY: no handler runs: the signal is ignored.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// What a mount that was cloned is to be.
+pub(crate) struct Attributes<'a> {
+    pub read_only: bool,
+    /// Its files' ids are translated by this user namespace.
+    pub ids: Option<BorrowedFd<'a>>,
+}
+
+/// Changes a detached mount: never set-id, never devices.
+#[expect(unsafe_code, reason = "mount_setattr is wrapped by no crate")]
+pub(crate) fn set_attributes(mount: impl AsFd, attributes: &Attributes<'_>) -> io::Result<()> {
+    let read_only = if attributes.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let mapped = if attributes.ids.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 };
+    let wanted = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | read_only | mapped,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: attributes.ids.map_or(0, |ids| ids.as_raw_fd() as u64),
+    };
+    // SAFETY: the path is an empty string with its end, the structure lives across the call and its size is told.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const wanted,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Closes every descriptor above the standard three but those to keep.
+pub(crate) fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<RawFd> = keep.iter().copied().filter(|descriptor| *descriptor > 2).collect();
+    keep.sort_unstable();
+    let mut from = 3;
+    for kept in keep {
+        if kept > from {
+            close_range(from, kept - 1)?;
+        }
+        from = kept + 1;
+    }
+    close_range(from, RawFd::MAX)
+}
+
+#[expect(unsafe_code, reason = "descriptors that no Rust value of this process uses any more can only be closed by number")]
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    // SAFETY: called once, in a process that never returns to the frames whose values owned these descriptors.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has `step` done in the command's process, after everything else and right before it is executed.
+#[expect(unsafe_code, reason = "between fork and exec only system calls are allowed, which no type can tell")]
+pub(crate) fn before_exec(command: &mut Command, step: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+    // SAFETY: the steps given (init/commands.rs) make system calls and allocate nothing.
+    unsafe { command.pre_exec(step) };
+}
+
+/// A descriptor that the runtime tells about: whether it can be read, or written.
+#[expect(unsafe_code, reason = "the runtime cannot know that a type keeps its descriptor open")]
+pub(crate) fn watched(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is the same open descriptor from here until it is dropped, together with its registration.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}

@@ -1,0 +1,40 @@
+//! Linux sandboxes: a computer for an agent, made of namespaces and not of a hypervisor.
+//!
+//! A [`Spec`] says what is wanted; [`plan()`] makes a list of operations of it without touching anything; a child of the [`Zygote`] carries
+//! them out and becomes the sandbox's init, which runs commands and serves files over one socket. See `docs/design/sandboxes.md`.
+//! It is not: a place that knows networks beyond the device in the sandbox, HTTP, or who a sandbox belongs to.
+//!
+//! A program that starts sandboxes must begin its `main` with [`child`].
+
+#![cfg(target_os = "linux")]
+#![warn(missing_docs)]
+
+pub mod attack;
+mod cgroup;
+mod connection;
+mod etc;
+mod fence;
+mod image;
+mod init;
+mod kernel;
+mod plan;
+mod profile;
+mod range;
+mod run;
+mod sandbox;
+mod seccomp;
+mod spec;
+mod wire;
+mod zygote;
+
+pub use cgroup::{Cgroups, Group, Hierarchy, Usage};
+pub use connection::{Connection, RequestError};
+pub use fence::{Fence, Host, Standing};
+pub use image::host_image;
+pub use plan::{Namespace, Op, Plan, PlanError, plan};
+pub use profile::Profile;
+pub use range::{Range, Ranges};
+pub use sandbox::{Command, Finished, Running, Sandbox, StartError, Stdio, Terminal};
+pub use spec::{Limits, Network, Part, Place, Rootfs, Spec, SpecError, Volume};
+pub use wire::{Entry, EntryKind, Fault, FaultKind, PtySize, Status};
+pub use zygote::{Failed, Zygote, ZygoteError, child};

@@ -1,0 +1,313 @@
+//! From what is wanted to what is done: a pure list of operations.
+//!
+//! Whoever wants to know what a sandbox is made of reads the plan; tests compare plans. `run` carries it out. It is not: a place that asks the
+//! host anything; what it must know was probed before.
+
+use std::path::{Path, PathBuf};
+
+use rustix::thread::CapabilitySet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    fence::{Fence, Host},
+    profile::Profile,
+    range::Range,
+    spec::{Network, Place, Spec, SpecError},
+};
+
+/// One operation. Names of places in the stage (`l0`, `root`, …) are the plan's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each operation's line says what its fields are")]
+pub enum Op {
+    /// Into the cgroup whose `cgroup.procs` is the descriptor of this number among those given.
+    Join { given: usize },
+    /// Makes the user namespace of these ids; nothing is in it yet.
+    Users { range: Range },
+    /// Out of the host's namespaces. They stay the host's: only `Become` gives up what makes them governable.
+    Leave { namespaces: Vec<Namespace> },
+    /// What follows is process 1 of the new pid namespace.
+    Fork,
+    /// No mount comes in from the host or goes out to it.
+    Private,
+    /// An empty file system in memory, over a folder of ours, to put things together in.
+    Stage { over: PathBuf },
+    /// A folder of the host, with the sandbox's ids.
+    Layer { name: String, source: PathBuf, read_only: bool },
+    /// One tree made of layers (topmost first) and a folder for changes; at the root of the new tree, or in it.
+    Overlay { layers: Vec<String>, changes: String, work: String, at: String },
+    /// A layer as it is, in the new tree.
+    Show { layer: String, at: String },
+    /// A volume, made a mount before, in the new tree; its place is made where it is missing.
+    Volume { given: usize, at: String, read_only: bool },
+    /// A fresh `/proc` of the new pid namespace.
+    Proc,
+    /// `/dev` with the devices that every program counts on, terminals, and shared memory.
+    Devices { range: Range, shared_bytes: u64 },
+    /// A file system in memory.
+    Memory { at: String, bytes: u64, mode: u16, range: Range },
+    /// A setting of the kernel, in the new namespaces.
+    Setting { key: String, value: String },
+    /// Nothing can be read there any more. What is missing is passed over.
+    Cover { at: String },
+    /// Nothing can be changed there any more, not even by root.
+    Freeze { at: String },
+    /// A file that says what is given here, in place of what was there.
+    Say { at: String, text: String },
+    /// Every cover and frozen place is looked at again: it must be the very thing that was put there.
+    Verify,
+    /// The name that the sandbox sees itself by.
+    Hostname { name: String },
+    /// The loopback device comes up.
+    Loopback,
+    /// The new tree becomes the root; the old one is let go.
+    Pivot,
+    /// Into the user namespace, as its root: from here on nothing outside can be touched.
+    Become,
+    /// No user namespaces within.
+    NoNestedUsers,
+    /// Bounds that are each process's own.
+    Bounds { open_files: u64 },
+    /// No program gains privileges by being executed.
+    NoNewPrivileges,
+    /// The second fence: whatever was left open by mistake leads nowhere.
+    Landlock,
+    /// Everything is closed but what init needs, and nobody may look into this process.
+    CloseAll,
+    /// Capabilities, within the sandbox's ids, as bits.
+    Capabilities { init: u64 },
+    /// Only the system calls of this profile.
+    Seccomp { profile: Profile },
+}
+
+/// A namespace of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the kernel's own words")]
+pub enum Namespace {
+    Cgroup,
+    Ipc,
+    Mount,
+    Network,
+    Pid,
+    Uts,
+}
+
+/// What is done, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// One after the other; the first that fails is the last.
+    pub ops: Vec<Op>,
+    /// What init must know of it.
+    pub profile: Profile,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// What is wanted is not possible.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The profile demands a fence that this host does not have.
+    #[error("the profile demands the fence {fence:?}, which is missing here: {why} ({fix})")]
+    Missing {
+        /// Which one.
+        fence: Fence,
+        /// What the kernel said.
+        why: String,
+        /// What helps.
+        fix: String,
+    },
+}
+
+/// Files of `/proc` that tell about the host, or that the host's kernel should not be asked through.
+const COVERED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/config.gz",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/modules",
+    "/proc/mtrr",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+];
+
+/// Settings of the kernel, and doors to it.
+const FROZEN: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Open files of one process: what databases and build tools ask for.
+const OPEN_FILES: u64 = 65_536;
+
+/// The plan of a sandbox. `groups` is how many descriptors of cgroups come before those of the volumes.
+pub fn plan(spec: &Spec, host: &Host, place: &Place, groups: usize) -> Result<Plan, PlanError> {
+    spec.check()?;
+    place.rootfs.check()?;
+    for &fence in spec.profile.demands() {
+        if let Some(missing) = host.missing(fence) {
+            return Err(PlanError::Missing { fence, why: missing.why, fix: missing.fix });
+        }
+    }
+    let mut ops: Vec<Op> = (0..groups).map(|given| Op::Join { given }).collect();
+    ops.extend([Op::Users { range: place.range }, Op::Leave { namespaces: namespaces(host) }, Op::Fork, Op::Private]);
+    ops.push(Op::Stage { over: place.folder.join("stage") });
+    root(&mut ops, spec, place);
+    ops.extend(spec.volumes.iter().enumerate().map(|(n, volume)| Op::Volume {
+        given: groups + n,
+        at: volume.target.clone(),
+        read_only: volume.read_only,
+    }));
+    inside(&mut ops, spec, place.range);
+    confine(&mut ops, spec.profile, host);
+    Ok(Plan { ops, profile: spec.profile })
+}
+
+fn namespaces(host: &Host) -> Vec<Namespace> {
+    let mut namespaces = vec![Namespace::Ipc, Namespace::Mount, Namespace::Network, Namespace::Pid, Namespace::Uts];
+    if host.has(Fence::CgroupNamespace) {
+        namespaces.push(Namespace::Cgroup);
+    }
+    namespaces
+}
+
+/// The tree: an overlay of the image, and the host's folders in it, changeable where the profile lets packages be installed.
+fn root(ops: &mut Vec<Op>, spec: &Spec, place: &Place) {
+    let layer = |name: &str, source: &Path, read_only| Op::Layer { name: name.into(), source: source.to_owned(), read_only };
+    let overlay = |layers: Vec<String>, tree: &str, at: &str| Op::Overlay {
+        layers,
+        changes: format!("changes/{tree}"),
+        work: format!("changes/{tree}.work"),
+        at: at.into(),
+    };
+    ops.push(layer("changes", &place.folder.join("fs"), false));
+    let names: Vec<String> = (0..place.rootfs.layers.len()).map(|n| format!("l{n}")).collect();
+    ops.extend(names.iter().zip(&place.rootfs.layers).map(|(name, source)| layer(name, source, true)));
+    ops.push(overlay(names, "root", "/"));
+    for (n, part) in place.rootfs.parts.iter().enumerate() {
+        let (name, at) = (format!("p{n}"), format!("/{}", part.name));
+        ops.push(layer(&name, &part.source, true));
+        ops.push(match spec.profile {
+            Profile::Strict => Op::Show { layer: name, at },
+            Profile::Workstation => overlay(vec![name], &part.name, &at),
+        });
+    }
+}
+
+/// What every program counts on, and what none may see.
+fn inside(ops: &mut Vec<Op>, spec: &Spec, range: Range) {
+    let Network::Loopback = spec.network;
+    let setting = |key: &str, value: String| Op::Setting { key: key.into(), value };
+    let last = range.first + Range::LENGTH - 1;
+    ops.extend([
+        Op::Proc,
+        Op::Devices { range, shared_bytes: spec.limits.tmp_bytes / 2 },
+        Op::Memory { at: "/run".into(), bytes: spec.limits.tmp_bytes / 2, mode: 0o755, range },
+        setting("net/ipv4/ip_unprivileged_port_start", "0".into()),
+        setting("net/ipv4/ping_group_range", format!("{} {last}", range.first)),
+        Op::Hostname { name: spec.hostname.clone() },
+        Op::Loopback,
+    ]);
+    ops.extend(COVERED.iter().map(|at| Op::Cover { at: (*at).into() }));
+    ops.extend(FROZEN.iter().map(|at| Op::Freeze { at: (*at).into() }));
+    ops.push(Op::Say { at: "/proc/sys/kernel/random/boot_id".into(), text: format!("{}\n", spec.boot) });
+    ops.push(Op::Verify);
+}
+
+/// The way in, which is one way.
+fn confine(ops: &mut Vec<Op>, profile: Profile, host: &Host) {
+    ops.extend([Op::Pivot, Op::Become, Op::NoNestedUsers, Op::Bounds { open_files: OPEN_FILES }, Op::NoNewPrivileges]);
+    if host.has(Fence::Landlock) {
+        ops.push(Op::Landlock);
+    }
+    ops.extend([Op::CloseAll, Op::Capabilities { init: bits(profile.init_capabilities()) }, Op::Seccomp { profile }]);
+}
+
+fn bits(capabilities: CapabilitySet) -> u64 {
+    capabilities.bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Part, Rootfs, Volume, tests::spec};
+
+    fn every_fence() -> Host {
+        let mut host = Host::default();
+        for fence in Profile::Strict.demands().iter().chain(Profile::Workstation.demands()) {
+            host.found(*fence, Ok(()));
+        }
+        host
+    }
+
+    fn place() -> Place {
+        Place {
+            rootfs: Rootfs { layers: vec!["/img".into()], parts: vec![Part { source: "/usr".into(), name: "usr".into() }] },
+            folder: "/data/box".into(),
+            group: "skep-test".into(),
+            range: Range { first: 0x7000_0000 },
+        }
+    }
+
+    fn position(plan: &Plan, is: impl Fn(&Op) -> bool) -> usize {
+        plan.ops.iter().position(is).unwrap()
+    }
+
+    #[test]
+    fn privilege_is_given_up_after_the_last_mount_and_before_anything_of_the_sandbox_runs() {
+        let volume = Volume { source: "/v".into(), target: "/data".into(), read_only: true };
+        let plan = plan(&Spec { volumes: vec![volume], ..spec() }, &every_fence(), &place(), 3).unwrap();
+        let pivot = position(&plan, |op| *op == Op::Pivot);
+        assert_eq!(plan.ops[pivot + 1], Op::Become);
+        let mounts = |op: &Op| {
+            matches!(
+                op,
+                Op::Layer { .. }
+                    | Op::Overlay { .. }
+                    | Op::Show { .. }
+                    | Op::Volume { .. }
+                    | Op::Cover { .. }
+                    | Op::Freeze { .. }
+                    | Op::Proc
+            )
+        };
+        assert!(!plan.ops[pivot..].iter().any(mounts));
+        assert_eq!(plan.ops[pivot - 1], Op::Verify);
+        assert!(matches!(plan.ops.last(), Some(Op::Seccomp { profile: Profile::Strict })));
+        assert!(position(&plan, |op| matches!(op, Op::Join { given: 2 })) < position(&plan, |op| matches!(op, Op::Leave { .. })));
+        assert!(plan.ops.contains(&Op::Volume { given: 3, at: "/data".into(), read_only: true }));
+    }
+
+    #[test]
+    fn the_host_s_programs_are_read_only_where_strict_and_changeable_in_a_copy_else() {
+        let tree = |profile| plan(&Spec { profile, ..spec() }, &every_fence(), &place(), 0).unwrap();
+        assert!(tree(Profile::Strict).ops.contains(&Op::Show { layer: "p0".into(), at: "/usr".into() }));
+        let changes = |op: &Op| matches!(op, Op::Overlay { at, changes, .. } if at == "/usr" && changes == "changes/usr");
+        assert!(tree(Profile::Workstation).ops.iter().any(changes));
+        let layers = |op: &Op| matches!(op, Op::Layer { read_only: false, .. });
+        assert_eq!(tree(Profile::Strict).ops.iter().filter(|op| layers(op)).count(), 1, "only the sandbox's own changes are writable");
+    }
+
+    #[test]
+    fn a_demanded_fence_that_is_missing_stops_it() {
+        let mut host = every_fence();
+        host.standing.retain(|standing| standing.fence != Fence::Landlock);
+        host.found(Fence::Landlock, Err("not enabled at boot".into()));
+        let refused = plan(&spec(), &host, &place(), 0).unwrap_err();
+        assert!(matches!(&refused, PlanError::Missing { fence: Fence::Landlock, why, .. } if why == "not enabled at boot"), "{refused}");
+        let without = plan(&Spec { profile: Profile::Workstation, ..spec() }, &host, &place(), 0).unwrap();
+        assert!(!without.ops.contains(&Op::Landlock));
+    }
+
+    #[test]
+    fn a_plan_survives_the_socket() {
+        let plan = plan(&spec(), &every_fence(), &place(), 1).unwrap();
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+        assert!(text.len() < 16_000, "{}", text.len());
+    }
+}

@@ -1,0 +1,500 @@
+//! One sandbox, from its start to the removal of its last file.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{FileType, Mode, OFlags, fstat, major, minor, open},
+    mount::{OpenTreeFlags, open_tree},
+    net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt},
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    termios::{Winsize, tcsetwinsize},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd},
+    net::{TcpStream, unix::pipe},
+    task::spawn_blocking,
+};
+
+use crate::{
+    cgroup::{Cgroups, Group},
+    connection::{self, Connection, Copied, Exit, RequestError},
+    fence::Host,
+    kernel,
+    plan::{Op, Plan, PlanError, plan},
+    spec::{Place, Spec},
+    wire::{Answer, Ask, Entry, PtySize, Status},
+    zygote::{Zygote, ZygoteError},
+};
+
+/// Bytes in a pipe between a command and the node: each side works on without the other for that long.
+const PIPE_BYTES: usize = 256 << 10;
+
+/// Why a sandbox does not start. Nothing is left of it but its folder.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot be.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// An operation failed.
+    #[error(transparent)]
+    Zygote(#[from] ZygoteError),
+    /// Its folder, its cgroup, its socket or a volume.
+    #[error("{0}: {1}")]
+    Place(&'static str, #[source] io::Error),
+}
+
+/// A running, or frozen, sandbox.
+#[derive(Clone)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: Connection,
+    group: Group,
+    folder: PathBuf,
+    pid: Pid,
+    process: AsyncFd<OwnedFd>,
+}
+
+/// What is done before the zygote has its turn.
+struct Prepared {
+    plan: Plan,
+    group: Group,
+    given: Vec<OwnedFd>,
+}
+
+impl Sandbox {
+    /// Starts what `spec` says in `place`, whose folder is made where it is missing.
+    pub async fn start(zygote: &Zygote, host: &Host, cgroups: &Cgroups, spec: &Spec, place: &Place) -> Result<Self, StartError> {
+        let prepared = {
+            let (host, cgroups, spec, place) = (host.clone(), cgroups.clone(), spec.clone(), place.clone());
+            spawn_blocking(move || Prepared::of(&host, &cgroups, &spec, &place)).await
+        };
+        let prepared = prepared.map_err(|error| StartError::Place("preparing", io::Error::other(error)))??;
+        let given: Vec<_> = prepared.given.iter().map(AsFd::as_fd).collect();
+        let begun = match zygote.carry_out(prepared.plan, &given).await {
+            Ok(pid) => Self::meet(pid, &prepared.group, &place.folder),
+            Err(error) => Err(error.into()),
+        };
+        if begun.is_err() {
+            let group = prepared.group.clone();
+            let _ = spawn_blocking(move || group.kill().and_then(|()| group.remove())).await;
+        }
+        begun
+    }
+
+    /// One that runs already.
+    pub(crate) fn meet(pid: Pid, group: &Group, folder: &Path) -> Result<Self, StartError> {
+        let process = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(io::Error::from).and_then(|it| kernel::watched(it, Interest::READABLE));
+        let process = process.map_err(|error| StartError::Place("init", error))?;
+        let connection = Connection::to(folder).map_err(|error| StartError::Place("socket", error))?;
+        Ok(Self { inner: Arc::new(Inner { connection, group: group.clone(), folder: folder.to_owned(), pid, process }) })
+    }
+
+    /// Its init, as the host numbers processes.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.inner.pid.as_raw_nonzero().get()
+    }
+
+    /// Its cgroups.
+    #[must_use]
+    pub fn group(&self) -> &Group {
+        &self.inner.group
+    }
+
+    /// Starts a command.
+    pub async fn exec(&self, command: Command) -> Result<Running, RequestError> {
+        let Command { argv, env, cwd, user, terminal, stdio } = command;
+        let ask = Ask::Exec { argv, env, cwd, user, terminal };
+        if terminal.is_some() {
+            let (pid, mut beside, exit) = self.started(ask, &[]).await?;
+            let master = beside.pop().filter(is_terminal).ok_or(RequestError::Gone)?;
+            return Ok(Running { pid, exit, stdin: None, stdout: None, stderr: None, terminal: Some(Terminal::of(master)?) });
+        }
+        let (input, output, error) = (Pipe::make()?, Pipe::make()?, Pipe::make()?);
+        let given = [input.read.as_fd(), output.write.as_fd(), error.write.as_fd()];
+        let (pid, _, exit) = self.started(ask, &given).await?;
+        let stdin = match stdio {
+            Stdio::Closed => None,
+            Stdio::Open => Some(pipe::Sender::from_owned_fd(input.write)?),
+        };
+        let (stdout, stderr) = (pipe::Receiver::from_owned_fd(output.read)?, pipe::Receiver::from_owned_fd(error.read)?);
+        Ok(Running { pid, exit, stdin, stdout: Some(stdout), stderr: Some(stderr), terminal: None })
+    }
+
+    async fn started(&self, ask: Ask, given: &[std::os::fd::BorrowedFd<'_>]) -> Result<(u32, Vec<OwnedFd>, Exit), RequestError> {
+        match self.inner.connection.ask(ask, given).await? {
+            (Answer::Started { pid }, beside, Some(exit)) => Ok((pid, beside, exit)),
+            _ => Err(RequestError::Gone),
+        }
+    }
+
+    /// Sends a signal to a process, or to the process group of a command, by its number within.
+    pub async fn signal(&self, pid: u32, signal: i32, group: bool) -> Result<(), RequestError> {
+        self.done(Ask::Signal { pid, signal, group }).await
+    }
+
+    /// A file's bytes, as they come, and how the copy ended.
+    pub async fn read(&self, path: &str, user: u32) -> Result<(u64, pipe::Receiver, Copied), RequestError> {
+        let ends = Pipe::make()?;
+        let ask = Ask::Read { path: path.to_owned(), user };
+        let (answer, copied) = self.inner.connection.ask_for_copy(ask, ends.write.as_fd()).await?;
+        let Answer::Opened { bytes } = answer else { return Err(RequestError::Gone) };
+        Ok((bytes, pipe::Receiver::from_owned_fd(ends.read)?, copied))
+    }
+
+    /// Where a file's bytes go; the file is seen when the pipe was closed and the copy has ended well.
+    pub async fn write(&self, path: &str, user: u32, mode: u32) -> Result<(pipe::Sender, Copied), RequestError> {
+        let ends = Pipe::make()?;
+        let ask = Ask::Write { path: path.to_owned(), user, mode, parents: true };
+        let (_, copied) = self.inner.connection.ask_for_copy(ask, ends.read.as_fd()).await?;
+        Ok((pipe::Sender::from_owned_fd(ends.write)?, copied))
+    }
+
+    /// A whole small file.
+    pub async fn read_all(&self, path: &str, user: u32) -> Result<Vec<u8>, RequestError> {
+        let (_, mut pipe, copied) = self.read(path, user).await?;
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).await?;
+        copied.await.map_err(|_| RequestError::Gone)??;
+        Ok(bytes)
+    }
+
+    /// A whole small file.
+    pub async fn write_all(&self, path: &str, user: u32, bytes: &[u8]) -> Result<(), RequestError> {
+        let (mut pipe, copied) = self.write(path, user, 0o644).await?;
+        pipe.write_all(bytes).await?;
+        drop(pipe);
+        copied.await.map_err(|_| RequestError::Gone)??;
+        Ok(())
+    }
+
+    /// What is at a path; a link itself.
+    pub async fn stat(&self, path: &str, user: u32) -> Result<Entry, RequestError> {
+        self.entry(Ask::Stat { path: path.to_owned(), user }).await
+    }
+
+    /// The entries of a folder, and of folders in it down to `depth`.
+    pub async fn list(&self, path: &str, user: u32, depth: u32) -> Result<Vec<Entry>, RequestError> {
+        let ends = Pipe::make()?;
+        let ask = Ask::List { path: path.to_owned(), user, depth };
+        let (_, copied) = self.inner.connection.ask_for_copy(ask, ends.write.as_fd()).await?;
+        let Pipe { read, write } = ends;
+        drop(write);
+        let mut text = Vec::new();
+        pipe::Receiver::from_owned_fd(read)?.read_to_end(&mut text).await?;
+        copied.await.map_err(|_| RequestError::Gone)??;
+        let entries = text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice);
+        entries.collect::<Result<_, _>>().map_err(|_| RequestError::Gone)
+    }
+
+    /// Makes a folder and those it is in.
+    pub async fn make_folder(&self, path: &str, user: u32) -> Result<Entry, RequestError> {
+        self.entry(Ask::MakeFolder { path: path.to_owned(), user }).await
+    }
+
+    /// Moves a file or folder.
+    pub async fn rename(&self, from: &str, to: &str, user: u32) -> Result<Entry, RequestError> {
+        self.entry(Ask::Rename { from: from.to_owned(), to: to.to_owned(), user }).await
+    }
+
+    /// Removes a file, or a folder with all that is in it.
+    pub async fn remove_file(&self, path: &str, user: u32) -> Result<(), RequestError> {
+        self.done(Ask::Remove { path: path.to_owned(), user }).await
+    }
+
+    /// A connection to a port of the sandbox's own loopback device.
+    pub async fn connect(&self, port: u16) -> Result<TcpStream, RequestError> {
+        let (_, mut beside, _) = self.inner.connection.ask(Ask::Connect { port }, &[]).await?;
+        let socket = beside.pop().filter(is_connection).ok_or(RequestError::Gone)?;
+        rustix::io::ioctl_fionbio(&socket, true).map_err(io::Error::from)?;
+        Ok(TcpStream::from_std(socket.into())?)
+    }
+
+    async fn entry(&self, ask: Ask) -> Result<Entry, RequestError> {
+        match self.inner.connection.ask(ask, &[]).await? {
+            (Answer::Entry(entry), ..) => Ok(entry),
+            _ => Err(RequestError::Gone),
+        }
+    }
+
+    async fn done(&self, ask: Ask) -> Result<(), RequestError> {
+        match self.inner.connection.ask(ask, &[]).await? {
+            (Answer::Done, ..) => Ok(()),
+            _ => Err(RequestError::Gone),
+        }
+    }
+
+    /// Stops every process where it is; memory is kept.
+    pub async fn freeze(&self) -> io::Result<()> {
+        let group = self.inner.group.clone();
+        spawn_blocking(move || group.freeze()).await?
+    }
+
+    /// Lets all go on.
+    pub async fn thaw(&self) -> io::Result<()> {
+        let group = self.inner.group.clone();
+        spawn_blocking(move || group.thaw()).await?
+    }
+
+    /// Asks every process to end; returns when all have.
+    pub async fn shut_down(&self) -> Result<(), RequestError> {
+        self.done(Ask::Shutdown).await?;
+        self.ended().await?;
+        Ok(())
+    }
+
+    /// Returns when init, and with it every process, has ended.
+    pub async fn ended(&self) -> io::Result<()> {
+        self.inner.process.readable().await.map(drop)
+    }
+
+    /// Ends it at once. What it changed stays in its folder.
+    pub async fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(self.inner.process.get_ref(), Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.ended().await?;
+        let group = self.inner.group.clone();
+        spawn_blocking(move || {
+            group.kill()?;
+            group.remove()
+        })
+        .await?
+    }
+
+    /// Ends it at once and removes all that it changed.
+    pub async fn remove(&self) -> io::Result<()> {
+        self.kill().await?;
+        let folder = self.inner.folder.clone();
+        spawn_blocking(move || fs::remove_dir_all(folder)).await?
+    }
+}
+
+impl Prepared {
+    fn of(host: &Host, cgroups: &Cgroups, spec: &Spec, place: &Place) -> Result<Self, StartError> {
+        let folder = &place.folder;
+        let failed = |what| move |error| StartError::Place(what, error);
+        private_folder(folder).and_then(|()| private_folder(&folder.join("stage"))).map_err(failed("folder"))?;
+        let listener = listener(folder).map_err(failed("socket"))?;
+        let volumes = spec.volumes.iter().map(|volume| seen_elsewhere(&volume.source)).collect::<io::Result<Vec<_>>>();
+        let volumes = volumes.map_err(failed("volume"))?;
+        let group = cgroups.create(&place.group, &spec.limits).map_err(failed("cgroup"))?;
+        let prepared = || -> Result<Self, StartError> {
+            let doors = group.doors().map_err(failed("cgroup"))?;
+            let plan = plan(spec, host, place, doors.len())?;
+            changes(&plan, folder).map_err(failed("folder"))?;
+            let given = std::iter::once(listener).chain(doors.into_iter().map(OwnedFd::from)).chain(volumes).collect();
+            Ok(Self { plan, group: group.clone(), given })
+        };
+        prepared().inspect_err(|_| drop(group.remove()))
+    }
+}
+
+fn private_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// The folders of the overlays' changes, owned by inner root.
+fn changes(plan: &Plan, folder: &Path) -> io::Result<()> {
+    let fs_folder = folder.join("fs");
+    private_folder(&fs_folder)?;
+    for op in &plan.ops {
+        if let Op::Overlay { changes, work, .. } = op {
+            for name in [changes, work] {
+                let below = name.strip_prefix("changes/").unwrap_or(name);
+                fs::DirBuilder::new().recursive(true).mode(0o755).create(fs_folder.join(below))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A folder of the host's as a mount that is nowhere yet: only here, among the host's own mounts, can it be made one.
+fn seen_elsewhere(folder: &Path) -> io::Result<OwnedFd> {
+    let folder = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let this = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(&folder, "", this)?)
+}
+
+fn listener(folder: &Path) -> io::Result<OwnedFd> {
+    match fs::remove_file(folder.join("socket")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (_held, address) = connection::address(folder)?;
+    bind(&socket, &address)?;
+    listen(&socket, 8)?;
+    Ok(socket)
+}
+
+/// The master of a terminal, and not a descriptor that would do something else when it is read.
+fn is_terminal(descriptor: &OwnedFd) -> bool {
+    fstat(descriptor).is_ok_and(|it| {
+        FileType::from_raw_mode(it.st_mode) == FileType::CharacterDevice && (major(it.st_rdev), minor(it.st_rdev)) == (5, 2)
+    })
+}
+
+/// A socket of the Internet that bytes go through.
+fn is_connection(descriptor: &OwnedFd) -> bool {
+    let domain = sockopt::socket_domain(descriptor);
+    let stream = sockopt::socket_type(descriptor) == Ok(SocketType::STREAM);
+    stream && matches!(domain, Ok(AddressFamily::INET | AddressFamily::INET6)) && sockopt::socket_acceptconn(descriptor) == Ok(false)
+}
+
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipe {
+    fn make() -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        // Where the bound on pipes of a user is reached it stays smaller, and slower.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
+        Ok(Self { read, write })
+    }
+}
+
+/// What to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables, beside `PATH`, `HOME`, `USER` and `LOGNAME`, which they may replace.
+    pub env: BTreeMap<String, String>,
+    /// Where it begins. `None`: at the user's home.
+    pub cwd: Option<String>,
+    /// Who it runs as, by its number within.
+    pub user: u32,
+    /// With a terminal of this size, instead of pipes.
+    pub terminal: Option<PtySize>,
+    /// Its standard input, without a terminal.
+    pub stdio: Stdio,
+}
+
+/// A command's standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdio {
+    /// At its end from the beginning.
+    Closed,
+    /// A pipe.
+    Open,
+}
+
+impl Command {
+    /// A program with arguments, as the ordinary user.
+    #[must_use]
+    pub fn new(argv: &[&str]) -> Self {
+        let argv = argv.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { argv, env: BTreeMap::new(), cwd: None, user: crate::etc::USER.1, terminal: None, stdio: Stdio::Closed }
+    }
+
+    /// A line for the shell, as the ordinary user.
+    #[must_use]
+    pub fn shell(line: &str) -> Self {
+        Self::new(&["/bin/sh", "-c", line])
+    }
+
+    /// As another user.
+    #[must_use]
+    pub fn user(self, user: u32) -> Self {
+        Self { user, ..self }
+    }
+}
+
+/// A command that runs.
+pub struct Running {
+    /// Its number within.
+    pub pid: u32,
+    /// Its standard input, if it is open.
+    pub stdin: Option<pipe::Sender>,
+    /// Its standard output, without a terminal.
+    pub stdout: Option<pipe::Receiver>,
+    /// Its standard error, without a terminal.
+    pub stderr: Option<pipe::Receiver>,
+    /// Its terminal.
+    pub terminal: Option<Terminal>,
+    exit: Exit,
+}
+
+/// How a command ended and what it wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// How it ended.
+    pub status: Status,
+    /// What it wrote to its standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to its standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Running {
+    /// How it ended, once it has.
+    pub async fn exited(&mut self) -> Result<Status, RequestError> {
+        let status = self.exit.wait_for(Option::is_some).await.map_err(|_| RequestError::Gone)?;
+        status.ok_or(RequestError::Gone)
+    }
+
+    /// Waits for its end and gathers what it writes, at most `most` bytes of each stream; what is more is passed over.
+    pub async fn output(mut self, most: u64) -> Result<Finished, RequestError> {
+        self.stdin = None;
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let (stdout, stderr) = tokio::try_join!(gather(stdout, most), gather(stderr, most))?;
+        Ok(Finished { status: self.exited().await?, stdout, stderr })
+    }
+}
+
+async fn gather(pipe: Option<pipe::Receiver>, most: u64) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    if let Some(mut pipe) = pipe {
+        (&mut pipe).take(most).read_to_end(&mut kept).await?;
+        tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await?;
+    }
+    Ok(kept)
+}
+
+/// The master of a command's terminal.
+pub struct Terminal {
+    master: AsyncFd<OwnedFd>,
+}
+
+impl Terminal {
+    fn of(master: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&master, true)?;
+        Ok(Self { master: kernel::watched(master, Interest::READABLE | Interest::WRITABLE)? })
+    }
+
+    /// What is on the way to the screen. 0: nobody has the terminal open any more.
+    pub async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.master.async_io(Interest::READABLE, |master| Ok(rustix::io::read(master, &mut *into)?)).await;
+        match read {
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),
+            other => other,
+        }
+    }
+
+    /// As if it were typed; how many bytes were taken.
+    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.master.async_io(Interest::WRITABLE, |master| Ok(rustix::io::write(master, bytes)?)).await
+    }
+
+    /// Changes its size; programs on it hear so.
+    pub fn resize(&self, size: PtySize) -> io::Result<()> {
+        Ok(tcsetwinsize(self.master.get_ref(), Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 })?)
+    }
+}

@@ -1,0 +1,209 @@
+//! What a sandbox is to be: values that a caller may have written. Pure.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use skep_id::SandboxId;
+
+use crate::{profile::Profile, range::Range};
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Its name for all time.
+    pub id: SandboxId,
+    /// How tight it is.
+    pub profile: Profile,
+    /// The name it sees itself by: at most 63 of `a-z`, `0-9` and `-`.
+    pub hostname: String,
+    /// What it may use.
+    pub limits: Limits,
+    /// What it is connected to.
+    pub network: Network,
+    /// Folders of the host, or of other sandboxes, that are seen within.
+    pub volumes: Vec<Volume>,
+    /// What `/proc/sys/kernel/random/boot_id` says within: new at each cold start. 36 characters of a UUID.
+    pub boot: String,
+}
+
+/// What a sandbox may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Memory of all its processes, page cache included, in bytes; at the limit one of them is killed. Default: 512 MiB.
+    pub memory_bytes: u64,
+    /// Processes and threads. Default: 1,024.
+    pub pids: u32,
+    /// Computing time, in thousandths of a core. Default: 2,000.
+    pub cpu_millis: u32,
+    /// `/run` and `/dev/shm` together, in bytes; counted in memory, too. Default: 64 MiB.
+    pub tmp_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: 512 << 20, pids: 1_024, cpu_millis: 2_000, tmp_bytes: 64 << 20 }
+    }
+}
+
+/// What a sandbox is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Itself only.
+    Loopback,
+}
+
+/// A folder of the host that is seen within.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Where it is on the host. Its files' ids are inner ones, as a sandbox's own are.
+    pub source: PathBuf,
+    /// Where it is seen; made where it is missing, refused where a link is on the way.
+    pub target: String,
+    /// Whether nothing can be written there.
+    pub read_only: bool,
+}
+
+/// Where the node put it: paths of its own making.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// What it is made of.
+    pub rootfs: Rootfs,
+    /// The sandbox's folder: `stage` in it is empty, `fs` holds what it changes.
+    pub folder: PathBuf,
+    /// The name of its cgroups.
+    pub group: String,
+    /// Its ids.
+    pub range: Range,
+}
+
+/// The trees that a sandbox begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rootfs {
+    /// Whole roots, the topmost first. Never changed.
+    pub layers: Vec<PathBuf>,
+    /// Folders of the host within it.
+    pub parts: Vec<Part>,
+}
+
+/// A folder of the host, seen read-only below what the sandbox changes there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Where it is on the host.
+    pub source: PathBuf,
+    /// Its name in the root: one component.
+    pub name: String,
+}
+
+/// Why a [`Spec`] is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// Of the host's name.
+    #[error("a sandbox's name is 1 to 63 of a-z, 0-9 and -, not {0:?}")]
+    Hostname(String),
+    /// Of a volume's target.
+    #[error("a volume is seen at an absolute path without . and .., not at {0:?}")]
+    Target(String),
+    /// Of the boot's id.
+    #[error("a boot's id is a UUID, not {0:?}")]
+    Boot(String),
+    /// Of a limit.
+    #[error("{0} must be at least {1}")]
+    Small(&'static str, u64),
+    /// There is nothing to begin with, or more than an overlay takes.
+    #[error("a root is made of 1 to {MOST_LAYERS} layers, not of {0}")]
+    Layers(usize),
+    /// Too many volumes.
+    #[error("a sandbox sees at most {MOST_VOLUMES} volumes, not {0}")]
+    Volumes(usize),
+}
+
+/// As many as the string that names them to the kernel holds with room to spare.
+const MOST_LAYERS: usize = 24;
+const MOST_VOLUMES: usize = 64;
+
+impl Spec {
+    /// Whether everything that a caller may have written is what it has to be.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let named = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if self.hostname.is_empty() || self.hostname.len() > 63 || !self.hostname.bytes().all(named) {
+            return Err(SpecError::Hostname(self.hostname.clone()));
+        }
+        if self.boot.len() != 36 || !self.boot.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+            return Err(SpecError::Boot(self.boot.clone()));
+        }
+        let small = [
+            ("memory_bytes", self.limits.memory_bytes, 8 << 20),
+            ("pids", self.limits.pids.into(), 4),
+            ("cpu_millis", self.limits.cpu_millis.into(), 10),
+            ("tmp_bytes", self.limits.tmp_bytes, 1 << 20),
+        ];
+        if let Some((name, _, least)) = small.into_iter().find(|(_, value, least)| value < least) {
+            return Err(SpecError::Small(name, least));
+        }
+        if self.volumes.len() > MOST_VOLUMES {
+            return Err(SpecError::Volumes(self.volumes.len()));
+        }
+        match self.volumes.iter().find(|volume| !is_plain(&volume.target)) {
+            Some(volume) => Err(SpecError::Target(volume.target.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Rootfs {
+    pub(crate) fn check(&self) -> Result<(), SpecError> {
+        if self.layers.is_empty() || self.layers.len() > MOST_LAYERS { Err(SpecError::Layers(self.layers.len())) } else { Ok(()) }
+    }
+}
+
+/// Whether a path is absolute, not the root itself, and names each step.
+fn is_plain(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('/') else { return false };
+    path.len() <= 4_096 && !path.contains('\0') && rest.split('/').all(|step| !matches!(step, "" | "." | ".."))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn spec() -> Spec {
+        Spec {
+            id: SandboxId::from_random([1; 13]),
+            profile: Profile::Strict,
+            hostname: "box".into(),
+            limits: Limits::default(),
+            network: Network::Loopback,
+            volumes: vec![],
+            boot: "01234567-89ab-cdef-0123-456789abcdef".into(),
+        }
+    }
+
+    #[test]
+    fn hostile_specs_are_refused() {
+        assert_eq!(spec().check(), Ok(()));
+        for hostname in ["", "a b", "../x", "A", "x\0", &"a".repeat(64)] {
+            assert!(matches!(Spec { hostname: hostname.into(), ..spec() }.check(), Err(SpecError::Hostname(_))), "{hostname:?}");
+        }
+        for target in ["", "/", "data", "/a/../b", "/a//b", "/./a", "/a/", "/a\0b"] {
+            let volume = Volume { source: "/x".into(), target: target.into(), read_only: true };
+            assert!(matches!(Spec { volumes: vec![volume], ..spec() }.check(), Err(SpecError::Target(_))), "{target:?}");
+        }
+        for boot in ["", "x", "01234567-89ab-cdef-0123-456789abcde\n"] {
+            assert!(matches!(Spec { boot: boot.into(), ..spec() }.check(), Err(SpecError::Boot(_))), "{boot:?}");
+        }
+        let limits = Limits { pids: 0, ..Limits::default() };
+        assert_eq!(Spec { limits, ..spec() }.check(), Err(SpecError::Small("pids", 4)));
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        assert!(serde_json::from_str::<Limits>(r#"{"memory": 1}"#).is_err());
+    }
+}
