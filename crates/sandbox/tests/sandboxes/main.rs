@@ -2,4 +2,5 @@
 
 mod attacks;
 mod boxed;
+mod recovery;
 mod running;

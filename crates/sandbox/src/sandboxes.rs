@@ -1,0 +1,401 @@
+//! All sandboxes of a node: made, found again after the node was killed, and removed without a trace.
+//!
+//! Each has a record, and a lock behind which its life goes on one step at a time (`state.rs` says which). It is not: who owns a sandbox, what it
+//! is called, or what it may reach; that is the node's and the gateway's.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use skep_id::SandboxId;
+use tokio::{sync::watch, task::spawn_blocking};
+
+use crate::{
+    cgroup::Cgroups,
+    fence::Host,
+    image::host_image,
+    range::Ranges,
+    record::{Process, Record, Store, StoreError},
+    sandbox::{Sandbox, StartError},
+    spec::{Place, Rootfs, Spec},
+    state::{Effect, Input, Policy, State, Stop, step},
+    zygote::{Zygote, ZygoteError},
+};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long an init has to answer a node that found it again.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Where sandboxes are, and what they begin in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder of this node's sandboxes; nobody else's.
+    pub folder: PathBuf,
+    /// The program whose `main` begins with [`crate::child`]: usually `/proc/self/exe`.
+    pub program: PathBuf,
+}
+
+/// What was found when a folder was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Sandboxes that run, or stand still, as they did.
+    pub adopted: usize,
+    /// Sandboxes whose processes are gone; what they changed is there.
+    pub stopped: usize,
+    /// Groups and folders that belonged to none, and were removed.
+    pub leaks: usize,
+}
+
+/// Why a folder of sandboxes does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The zygote.
+    #[error(transparent)]
+    Zygote(#[from] ZygoteError),
+    /// Something that an earlier node left cannot be removed, or cgroups cannot be read.
+    #[error("what an earlier node left: {0}")]
+    Left(#[from] io::Error),
+}
+
+/// Why a step of a sandbox's life was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LifeError {
+    /// Not in this state.
+    #[error("the sandbox cannot do that while it is {0:?}")]
+    Refused(State),
+    /// It does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Its processes, groups, folder or record.
+    #[error("the sandbox's files or processes: {0}")]
+    Here(#[from] io::Error),
+    /// There are as many sandboxes as there are ranges of ids.
+    #[error("all ranges of ids are taken")]
+    Ranges,
+}
+
+/// All sandboxes of a node. The last one dropped leaves them running, for the next node to find.
+#[derive(Clone)]
+pub struct Sandboxes {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    zygote: Zygote,
+    cgroups: Cgroups,
+    host: Host,
+    ranges: Mutex<Ranges>,
+    boxes: Mutex<HashMap<SandboxId, Boxed>>,
+}
+
+/// One sandbox of a node, in whatever state.
+#[derive(Clone)]
+pub struct Boxed {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: SandboxId,
+    shared: Weak<Shared>,
+    life: tokio::sync::Mutex<Life>,
+    state: watch::Sender<State>,
+}
+
+struct Life {
+    record: Record,
+    sandbox: Option<Sandbox>,
+}
+
+impl Sandboxes {
+    /// Finds what an earlier node left: what still runs goes on, what does not is stopped, what belongs to nobody is removed.
+    pub async fn open(config: Config) -> Result<(Self, Opened), OpenError> {
+        let folder = config.folder.clone();
+        let store = spawn_blocking(move || Store::open(&folder)).await.map_err(io::Error::other)??;
+        let zygote = Zygote::start(&config.program)?;
+        let cgroups = Cgroups::probe()?;
+        let host = zygote.probe(&config.folder, &cgroups).await?;
+        let (records, unfinished) = store.read()?;
+        let shared = Arc::new(Shared { store, zygote, cgroups, host, ranges: Mutex::default(), boxes: Mutex::default() });
+        let mut opened = Opened { leaks: unfinished, ..Opened::default() };
+        let groups: BTreeSet<String> = records.iter().map(|record| record.place.group.clone()).collect();
+        for record in records {
+            shared.find_again(record, &mut opened).await?;
+        }
+        for leaked in shared.cgroups.names(&shared.store.prefix()).difference(&groups) {
+            let group = shared.cgroups.named(leaked);
+            spawn_blocking(move || group.end()).await.map_err(io::Error::other)??;
+            opened.leaks += 1;
+        }
+        tokio::spawn(tick(Arc::downgrade(&shared)));
+        Ok((Self { shared }, opened))
+    }
+
+    /// The fences of this host.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.shared.host
+    }
+
+    /// The host's own programs below a root of ours.
+    pub fn host_image(&self) -> io::Result<Rootfs> {
+        host_image(&self.shared.store.folder().join("image"))
+    }
+
+    /// Makes and starts a sandbox. One that does not start leaves nothing.
+    pub async fn create(&self, spec: Spec, rootfs: Rootfs, policy: Policy) -> Result<Boxed, LifeError> {
+        let shared = &self.shared;
+        let range = lock(&shared.ranges).take().ok_or(LifeError::Ranges)?;
+        let group = format!("{}{}", shared.store.prefix(), spec.id);
+        let place = Place { rootfs, folder: shared.store.folder_of(&spec.id), group, range };
+        let record = Record { version: 1, spec, place, policy, state: State::Starting, process: None };
+        let boxed = Boxed::of(shared, record, None);
+        let started = {
+            let mut life = boxed.inner.life.lock().await;
+            match boxed.write(&life.record).await {
+                Ok(()) => boxed.launch(shared, &mut life).await,
+                Err(error) => Err(error.into()),
+            }
+        };
+        match started {
+            Ok(()) => {
+                lock(&shared.boxes).insert(boxed.inner.id.clone(), boxed.clone());
+                Ok(boxed)
+            }
+            Err(error) => {
+                // Why it failed is what counts; what cannot be removed now is found when the node starts next.
+                let _ = boxed.happen(Input::Remove).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, id: &SandboxId) -> Option<Boxed> {
+        lock(&self.shared.boxes).get(id).cloned()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn list(&self) -> Vec<Boxed> {
+        lock(&self.shared.boxes).values().cloned().collect()
+    }
+}
+
+impl Shared {
+    async fn find_again(self: &Arc<Self>, mut record: Record, opened: &mut Opened) -> Result<(), OpenError> {
+        lock(&self.ranges).claim(record.place.range);
+        let alive = match record.state {
+            State::Running { .. } | State::Paused => self.adopt(&record).await,
+            State::Starting | State::Stopped { .. } | State::Removing => None,
+        };
+        if alive.is_some() {
+            opened.adopted += 1;
+        } else {
+            let group = self.cgroups.named(&record.place.group);
+            spawn_blocking(move || group.end()).await.map_err(io::Error::other)??;
+            record.process = None;
+            if !matches!(record.state, State::Stopped { .. } | State::Removing) {
+                record.state = State::Stopped { why: Stop::NodeDied };
+            }
+            opened.stopped += 1;
+        }
+        let removing = record.state == State::Removing;
+        let boxed = Boxed::of(self, record, alive);
+        if removing {
+            opened.stopped -= 1;
+            opened.leaks += 1;
+            let mut life = boxed.inner.life.lock().await;
+            return Ok(boxed.clear(self, &mut life).await?);
+        }
+        boxed.write(&boxed.inner.life.lock().await.record).await?;
+        lock(&self.boxes).insert(boxed.inner.id.clone(), boxed.clone());
+        Ok(())
+    }
+
+    /// The very process, and its init answers; a frozen one is let go on for that moment.
+    async fn adopt(&self, record: &Record) -> Option<Sandbox> {
+        let pid = record.process?.still()?;
+        let group = self.cgroups.named(&record.place.group);
+        let sandbox = Sandbox::meet(pid, &group, &record.place.folder).ok()?;
+        let frozen = record.state == State::Paused;
+        sandbox.thaw().await.ok()?;
+        tokio::time::timeout(ANSWER, sandbox.stat("/", 1_000)).await.ok()?.ok()?;
+        if frozen {
+            sandbox.freeze().await.ok()?;
+        }
+        Some(sandbox)
+    }
+}
+
+impl Boxed {
+    fn of(shared: &Arc<Shared>, record: Record, sandbox: Option<Sandbox>) -> Self {
+        let (state, _) = watch::channel(record.state.clone());
+        let id = record.spec.id.clone();
+        let boxed = Self {
+            inner: Arc::new(Inner {
+                id,
+                shared: Arc::downgrade(shared),
+                life: tokio::sync::Mutex::new(Life { record, sandbox: sandbox.clone() }),
+                state,
+            }),
+        };
+        if let Some(sandbox) = sandbox {
+            boxed.watch(sandbox);
+        }
+        boxed
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &SandboxId {
+        &self.inner.id
+    }
+
+    /// Where it is in its life, now and as it changes.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.inner.state.subscribe()
+    }
+
+    /// What runs, or stands still. `None`: it has no processes.
+    pub async fn sandbox(&self) -> Option<Sandbox> {
+        self.inner.life.lock().await.sandbox.clone()
+    }
+
+    /// Lets something happen to it, and returns when what follows has been done.
+    pub async fn happen(&self, input: Input) -> Result<(), LifeError> {
+        let Some(shared) = self.inner.shared.upgrade() else { return Err(LifeError::Refused(State::Removing)) };
+        let mut life = self.inner.life.lock().await;
+        self.take(&shared, &mut life, input).await
+    }
+
+    async fn take(&self, shared: &Arc<Shared>, life: &mut Life, input: Input) -> Result<(), LifeError> {
+        let before = life.record.state.clone();
+        let (next, effects) = step(&before, &life.record.policy, input, now_ms());
+        if effects.contains(&Effect::Refuse) {
+            return Err(LifeError::Refused(before));
+        }
+        life.record.state = next;
+        for effect in effects {
+            if let Err(error) = self.carry_out(shared, life, effect).await {
+                // What is being removed stays so: it is tried again.
+                if life.record.state != State::Removing && effect != Effect::Launch {
+                    life.record.state = before;
+                }
+                return Err(error);
+            }
+        }
+        self.inner.state.send_replace(life.record.state.clone());
+        Ok(())
+    }
+
+    async fn carry_out(&self, shared: &Arc<Shared>, life: &mut Life, effect: Effect) -> Result<(), LifeError> {
+        match (effect, life.sandbox.clone()) {
+            (Effect::Record, _) => Ok(self.write(&life.record).await?),
+            (Effect::Launch, _) => Box::pin(self.launch(shared, life)).await,
+            (Effect::Freeze, Some(sandbox)) => Ok(sandbox.freeze().await?),
+            (Effect::Thaw, Some(sandbox)) => Ok(sandbox.thaw().await?),
+            (Effect::ShutDown, Some(sandbox)) => {
+                // One that does not listen is killed all the same.
+                let _ = tokio::time::timeout(ANSWER, sandbox.shut_down()).await;
+                self.end(life, &sandbox).await
+            }
+            (Effect::Kill, Some(sandbox)) => self.end(life, &sandbox).await,
+            (Effect::Clear, _) => Ok(self.clear(shared, life).await?),
+            (Effect::Freeze | Effect::Thaw | Effect::ShutDown | Effect::Kill | Effect::Refuse, _) => Ok(()),
+        }
+    }
+
+    async fn end(&self, life: &mut Life, sandbox: &Sandbox) -> Result<(), LifeError> {
+        sandbox.kill().await?;
+        (life.sandbox, life.record.process) = (None, None);
+        Ok(())
+    }
+
+    async fn launch(&self, shared: &Arc<Shared>, life: &mut Life) -> Result<(), LifeError> {
+        let started = Sandbox::start(&shared.zygote, &shared.host, &shared.cgroups, &life.record.spec, &life.record.place).await;
+        let failed = match started {
+            Ok(sandbox) => {
+                life.record.process = Process::of(sandbox.pid());
+                life.sandbox = Some(sandbox.clone());
+                self.watch(sandbox);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        let input = if failed.is_some() { Input::NotStarted } else { Input::Started };
+        Box::pin(self.take(shared, life, input)).await?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Notices when its init ends by itself.
+    fn watch(&self, sandbox: Sandbox) {
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            let _ = sandbox.ended().await;
+            let Some(inner) = inner.upgrade() else { return };
+            let boxed = Self { inner };
+            let Some(shared) = boxed.inner.shared.upgrade() else { return };
+            let mut life = boxed.inner.life.lock().await;
+            // It may have been ended on purpose, and started again, meanwhile.
+            if life.sandbox.as_ref().is_some_and(|current| current.pid() == sandbox.pid()) {
+                // The record is found to be wrong at the next start, at the latest.
+                let _ = boxed.take(&shared, &mut life, Input::InitEnded).await;
+            }
+        });
+    }
+
+    async fn write(&self, record: &Record) -> io::Result<()> {
+        let (shared, record) = (self.inner.shared.upgrade().ok_or(io::ErrorKind::NotConnected)?, record.clone());
+        spawn_blocking(move || shared.store.write(&record)).await?
+    }
+
+    async fn clear(&self, shared: &Arc<Shared>, life: &mut Life) -> io::Result<()> {
+        let (store, id, group) = (Arc::clone(shared), self.inner.id.clone(), life.record.place.group.clone());
+        spawn_blocking(move || {
+            store.cgroups.named(&group).end()?;
+            store.store.remove(&id)
+        })
+        .await??;
+        lock(&shared.ranges).give_back(life.record.place.range);
+        lock(&shared.boxes).remove(&self.inner.id);
+        Ok(())
+    }
+}
+
+async fn tick(shared: Weak<Shared>) {
+    let mut every = tokio::time::interval(TICK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        every.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        let boxes: Vec<Boxed> = lock(&shared.boxes).values().cloned().collect();
+        drop(shared);
+        for boxed in boxes {
+            let due = matches!(&*boxed.inner.state.borrow(), State::Running { deadline_ms: Some(deadline) } if *deadline <= now_ms());
+            if due {
+                // One that cannot be paused now is tried again at the next tick.
+                tokio::spawn(async move { drop(boxed.happen(Input::Tick).await) });
+            }
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,124 @@
+//! A node that ends in any way leaves nothing that the next one does not find.
+
+use std::{fs, path::Path, time::Duration};
+
+use skep_sandbox::{Boxed, Cgroups, Config, Input, Limits, OnTimeout, Opened, Policy, Profile, Sandboxes, Spec, State, Stop};
+
+use crate::boxed::{Bench, PROGRAM, sh};
+
+const POLICY: Policy = Policy { timeout_ms: None, on_timeout: OnTimeout::Pause, auto_resume: true };
+
+async fn open(folder: &Path) -> (Sandboxes, Opened) {
+    Sandboxes::open(Config { folder: folder.to_owned(), program: PROGRAM.into() }).await.unwrap()
+}
+
+async fn create(bench: &Bench, node: &Sandboxes, policy: Policy) -> Boxed {
+    node.create(bench.spec(Profile::Strict), node.host_image().unwrap(), policy).await.unwrap()
+}
+
+/// As much of a node's end as a sandbox can tell: no handle, no zygote, no lock is left.
+async fn end(node: Sandboxes) {
+    drop(node);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+#[tokio::test]
+async fn what_runs_is_found_again_and_what_died_is_stopped() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let folder = bench.folder.path().join("node");
+    let (node, opened) = open(&folder).await;
+    assert_eq!(opened, Opened::default());
+    let (running, paused, killed) =
+        (create(&bench, &node, POLICY).await, create(&bench, &node, POLICY).await, create(&bench, &node, POLICY).await);
+    let ids = [&running, &paused, &killed].map(|boxed| boxed.id().clone());
+    let process = running.sandbox().await.unwrap();
+    sh(&process, "sleep 1000 > /dev/null 2>&1 & echo $! > pid").await;
+    paused.happen(Input::Pause).await.unwrap();
+    let pid = rustix::process::Pid::from_raw(killed.sandbox().await.unwrap().pid()).unwrap();
+    drop((running, paused, killed, process));
+    end(node).await;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let prefix = format!("skep-{}-", fs::read_to_string(folder.join("mark")).unwrap());
+    let cgroups = Cgroups::probe().unwrap();
+    cgroups.create(&format!("{prefix}stray"), &Limits::default()).unwrap();
+    fs::create_dir_all(folder.join("box/stray/fs")).unwrap();
+
+    let (node, opened) = open(&folder).await;
+    assert_eq!(opened, Opened { adopted: 2, stopped: 1, leaks: 2 });
+    let [running, paused, killed] = ids.map(|id| node.get(&id).unwrap());
+    assert_eq!(sh(&running.sandbox().await.unwrap(), "kill -0 $(cat pid) && echo lives").await, "lives\n");
+    assert_eq!(*paused.state().borrow(), State::Paused);
+    paused.happen(Input::Traffic).await.unwrap();
+    assert_eq!(sh(&paused.sandbox().await.unwrap(), "echo awake").await, "awake\n");
+    assert_eq!(*killed.state().borrow(), State::Stopped { why: Stop::NodeDied });
+    killed.happen(Input::Resume).await.unwrap();
+    assert_eq!(sh(&killed.sandbox().await.unwrap(), "echo again").await, "again\n");
+    for boxed in node.list() {
+        boxed.happen(Input::Remove).await.unwrap();
+    }
+    assert!(cgroups.names(&prefix).is_empty() && fs::read_dir(folder.join("box")).unwrap().count() == 0);
+    end(node).await;
+    assert_eq!(open(&folder).await.1, Opened::default());
+}
+
+#[tokio::test]
+async fn time_that_is_up_pauses_and_traffic_wakes() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let (node, _) = open(&bench.folder.path().join("node")).await;
+    let boxed = create(&bench, &node, Policy { timeout_ms: Some(300), ..POLICY }).await;
+    let mut state = boxed.state();
+    tokio::time::timeout(Duration::from_secs(20), state.wait_for(|state| *state == State::Paused)).await.unwrap().unwrap();
+    boxed.happen(Input::Traffic).await.unwrap();
+    assert!(matches!(*boxed.state().borrow(), State::Running { .. }));
+    boxed.happen(Input::Remove).await.unwrap();
+    assert!(node.list().is_empty());
+    assert!(boxed.happen(Input::Resume).await.is_err(), "a removed sandbox came back");
+}
+
+#[tokio::test]
+async fn an_init_that_ends_is_noticed() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let (node, _) = open(&bench.folder.path().join("node")).await;
+    let boxed = create(&bench, &node, POLICY).await;
+    let pid = rustix::process::Pid::from_raw(boxed.sandbox().await.unwrap().pid()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let mut state = boxed.state();
+    let stopped = State::Stopped { why: Stop::InitEnded };
+    tokio::time::timeout(Duration::from_secs(20), state.wait_for(|state| *state == stopped)).await.unwrap().unwrap();
+    boxed.happen(Input::Remove).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_start_leaves_nothing() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let folder = bench.folder.path().join("node");
+    let (node, _) = open(&folder).await;
+    let spec = Spec { hostname: "no such name".into(), ..bench.spec(Profile::Strict) };
+    assert!(node.create(spec, node.host_image().unwrap(), POLICY).await.is_err());
+    assert!(node.list().is_empty() && fs::read_dir(folder.join("box")).unwrap().count() == 0);
+}
+
+/// Minutes: `make soak`.
+#[tokio::test]
+#[ignore = "a thousand sandboxes"]
+async fn a_thousand_made_and_removed_leave_nothing() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let folder = bench.folder.path().join("node");
+    for round in 0..50 {
+        let (node, opened) = open(&folder).await;
+        assert_eq!(opened.leaks, 0, "in round {round}");
+        for n in 0..20 {
+            let boxed = create(&bench, &node, POLICY).await;
+            // Some stay for the next round's node to find.
+            if (n + round) % 7 != 0 || round == 49 {
+                boxed.happen(Input::Remove).await.unwrap();
+            }
+        }
+        end(node).await;
+    }
+    let (node, _) = open(&folder).await;
+    for boxed in node.list() {
+        boxed.happen(Input::Remove).await.unwrap();
+    }
+    assert_eq!(fs::read_dir(folder.join("box")).unwrap().count(), 0);
+}
