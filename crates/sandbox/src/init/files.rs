@@ -37,7 +37,7 @@ pub(super) fn begin(ask: Ask, given: Option<OwnedFd>, profile: Profile) -> Begun
     let done = |done: io::Result<()>, path: &str| done.map(|()| (Answer::Done, None)).map_err(|error| Fault::of(path, &error));
     match ask {
         Ask::Read { path, user } => {
-            let (file, bytes) = within(&of(user)?, &path, |p| open(p))?;
+            let (file, bytes) = within(&of(user)?, &path, open)?;
             Ok((Answer::Opened { bytes }, Some(Copy::Out { file, pipe: pipe()? })))
         }
         Ask::Write { path, user, mode, parents } => {

@@ -290,7 +290,7 @@ fn memory(options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<Ow
 }
 
 fn must_be_proc(place: &OwnedFd, at: &str) -> io::Result<()> {
-    if i64::from(fstatfs(place)?.f_type) == PROC_MAGIC {
+    if fstatfs(place)?.f_type == PROC_MAGIC {
         Ok(())
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidData, format!("{at} is not of procfs")))
