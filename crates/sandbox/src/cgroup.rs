@@ -156,7 +156,10 @@ fn offered(folder: &Path, controller: &str) -> bool {
 }
 
 fn probe_group(parent: &Path) -> Result<(), String> {
-    let folder = parent.join(format!("skep-probe-{}", std::process::id()));
+    // A name of its own: two nodes of one process may look at once.
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).map_err(|error| error.to_string())?;
+    let folder = parent.join(format!("skep-probe-{:016x}", u64::from_le_bytes(random)));
     let tried = fs::create_dir(&folder).and_then(|()| write(&folder, "cgroup.freeze", "1"));
     let _ = fs::remove_dir(&folder);
     tried.map_err(|error| format!("{}: {error}", folder.display()))

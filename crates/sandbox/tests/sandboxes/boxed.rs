@@ -21,7 +21,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// `None`: this is not root.
+    /// `None`: this is not root, or the machine has not what all profiles demand.
     pub async fn set_up() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("passed over: sandboxes with all fences need root");
@@ -30,6 +30,12 @@ impl Bench {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let (zygote, cgroups) = (Zygote::start(Path::new(PROGRAM)).unwrap(), Cgroups::probe().unwrap());
         let host = zygote.probe(folder.path(), &cgroups).await.unwrap();
+        let lacking =
+            BOTH.iter().flat_map(|profile| profile.demands()).find_map(|&fence| host.missing(fence).map(|missing| (fence, missing)));
+        if let Some((fence, missing)) = lacking {
+            println!("passed over: this machine has no {fence:?}: {} ({})", missing.why, missing.fix);
+            return None;
+        }
         Some(Self { zygote, cgroups, host, folder })
     }
 
