@@ -1,8 +1,9 @@
 /**
  * Runs one suite and leaves its figures in results/<suite>.json and as a table on stdout: `node run.mjs isolates|actors [--quick] [--only <part>]`.
- * A suite returns `{ metric: { ours, peer?, unit, better: "less" | "more", … } }`; the ratio (above 1: ours is better) is worked out here.
+ * A suite returns `{ metric: { ours, peer?, unit, better: "less" | "more", … } }`; the ratio (above 1: ours is better) is worked out here. Parts that
+ * are run alone at full size take their places among the figures that are there; each says when it was taken. Quick runs leave nothing.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -33,6 +34,12 @@ const { measure } = await import(`./suites/${suite}.mjs`);
 const measured = await measure({ quick: options.quick ?? false, only: options.only });
 const results = Object.fromEntries(Object.entries(measured).map(([name, m]) => [name, finish(m)]));
 mkdirSync(join(here, "results"), { recursive: true });
-if (!options.only && !options.quick) writeFileSync(join(here, `results/${suite}.json`), `${JSON.stringify(results, null, 2)}\n`);
+if (!options.quick) {
+  const file = join(here, `results/${suite}.json`);
+  const others = options.only && existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
+  const taken = new Date().toISOString().slice(0, 16);
+  const now = Object.fromEntries(Object.entries(results).map(([name, r]) => [name, { ...r, taken }]));
+  writeFileSync(file, `${JSON.stringify({ ...others, ...now }, null, 2)}\n`);
+}
 console.log(`\n${suite}, ${cpus()[0].model}, ${cpus().length} cores\n`);
 table(results);

@@ -91,22 +91,23 @@ impl Node {
         }
         let Opened { storage, overlay, epoch, heap, fresh, checkpoint, .. } = opened;
         let storage = Arc::new(parking_lot::Mutex::new(storage));
+        let live = |guest, storage| Live {
+            generation,
+            guest,
+            storage,
+            overlay,
+            epoch,
+            code: code.into(),
+            checkpoint,
+            told_to_end: Arc::default(),
+            _room: Arc::new(room),
+        };
         let mut why = match heap {
             Ok(heap) => match self.begin(id, place, &storage, Some(heap)).await {
                 Ok(guest) => {
                     count(&self.counters.woken);
                     self.told(id, What::Woken, "with its heap");
-                    return Ok(Live {
-                        generation,
-                        guest,
-                        storage,
-                        overlay,
-                        epoch,
-                        code: code.into(),
-                        checkpoint,
-                        told_to_end: Arc::default(),
-                        _room: Arc::new(room),
-                    });
+                    return Ok(live(guest, storage));
                 }
                 Err(error) => error.to_string(),
             },
@@ -118,17 +119,7 @@ impl Node {
             why = "it is new".into();
         }
         self.told(id, if fresh { What::Created } else { What::Constructed }, &why);
-        Ok(Live {
-            generation,
-            guest,
-            storage,
-            overlay,
-            epoch,
-            code: code.into(),
-            checkpoint,
-            told_to_end: Arc::default(),
-            _room: Arc::new(room),
-        })
+        Ok(live(guest, storage))
     }
 
     /// Starts a guest and waits until it serves; one that does not is gone when this comes back.

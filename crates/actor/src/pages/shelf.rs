@@ -206,7 +206,7 @@ impl Shelf {
                 return Err(PagesError::Ahead { actor: self.actor, file: self.path.clone(), place: base.header.place, head: log.seq });
             }
             Some(base) => base.header.origin,
-            None if self.deleted(library, log.seq)? => {
+            None if log.first > Seq(1) && self.deleted(library, log.seq)? => {
                 (state.gone, state.chapters) = (true, Vec::new());
                 None
             }
@@ -217,7 +217,12 @@ impl Shelf {
             if origin.parent == self.actor {
                 return Err(PagesError::damaged(&self.path, 0, "it says that the actor is its own parent"));
             }
-            state.origin = Some((origin, library.view(origin.parent, origin.at)?));
+            match library.view(origin.parent, origin.at) {
+                Ok(view) => state.origin = Some((origin, view)),
+                // Children that read through it would have kept its parent: nobody needs what is left of one that is deleted itself.
+                Err(PagesError::Gone(_)) if self.deleted(library, log.seq)? => (state.gone, state.chapters) = (true, Vec::new()),
+                Err(error) => return Err(error),
+            }
         }
         if !state.gone {
             self.arrange(library, &mut state)?;
