@@ -32,11 +32,15 @@ pub struct House {
     running: JoinHandle<bool>,
 }
 
-/// Copies what an earlier node of this run compiled, or keeps what this one did.
+/// Copies what an earlier node of this run compiled, or keeps what this one did. A file that is there stays: a node that has not quite ended may have
+/// it mapped.
 fn share(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for file in fs::read_dir(from).into_iter().flatten().flatten() {
-        let _ = fs::copy(file.path(), to.join(file.file_name()));
+        let (here, new) = (to.join(file.file_name()), to.join(format!(".new-{}", std::process::id())));
+        if !here.exists() && fs::copy(file.path(), &new).is_ok() {
+            fs::rename(&new, &here).unwrap();
+        }
     }
 }
 
