@@ -314,12 +314,13 @@ impl Storage {
         if self.depth > 0 {
             return Err(StorageError::Refused("deleteAll() cannot be called within a transaction".into()));
         }
-        let kept = if alarms { Vec::new() } else { self.alarm_rows()? };
+        let (kept, again) = if alarms { (Vec::new(), HashMap::new()) } else { (self.alarm_rows()?, self.again()?.clone()) };
         self.database.wipe()?;
         self.forget();
         self.wiped = true;
         self.running.clear();
-        self.put_alarm_rows(&kept)
+        self.put_alarm_rows(&kept)?;
+        Ok(again.into_iter().try_for_each(|(name, at_ms)| self.try_again(&name, at_ms))?)
     }
 
     /// Ends the turn: commits what it wrote and appends the record. `None`: nothing was written. Savepoints that are open are undone, unless they

@@ -186,10 +186,8 @@ impl Storage {
             AlarmEnd::Retry { at_ms, counts } => {
                 let counted = "UPDATE _cf_ALARM SET retries = retries + ?2 WHERE name = ?1";
                 self.database.trusted_write(counted, &[bound, Value::Integer(counts.into())])?;
-                self.make_meta()?;
-                let key = Value::Text(format!("{AGAIN}{name}"));
-                self.database.trusted_write("INSERT OR REPLACE INTO _cf_META VALUES (?1, ?2)", &[key, ms(at_ms)])?;
-                (self.alarms, self.again) = (Known::Nothing, None);
+                self.alarms = Known::Nothing;
+                self.try_again(name, at_ms)?;
             }
         }
         self.running.remove(name);
@@ -255,7 +253,7 @@ impl Storage {
     }
 
     /// When alarms that failed are tried again, by name.
-    fn again(&mut self) -> Result<&mut HashMap<String, u64>, SqlError> {
+    pub(super) fn again(&mut self) -> Result<&mut HashMap<String, u64>, SqlError> {
         let known = match self.again.take() {
             Some(known) => known,
             None if !self.made()?.meta => HashMap::new(),
@@ -271,6 +269,15 @@ impl Storage {
             }
         };
         Ok(self.again.insert(known))
+    }
+
+    /// Notes when an alarm that failed is tried again.
+    pub(super) fn try_again(&mut self, name: &str, at_ms: u64) -> Result<(), SqlError> {
+        self.make_meta()?;
+        let key = Value::Text(format!("{AGAIN}{name}"));
+        self.database.trusted_write("INSERT OR REPLACE INTO _cf_META VALUES (?1, ?2)", &[key, ms(at_ms)])?;
+        self.again = None;
+        Ok(())
     }
 
     fn forget_again(&mut self, name: &str) -> Result<(), SqlError> {
