@@ -2,13 +2,14 @@
 import { DurableObject, WorkerEntrypoint } from "cloudflare:workers";
 
 const loaded = `import { DurableObject } from "cloudflare:workers";
-export class Loaded extends DurableObject {
+class Loaded extends DurableObject {
   add(n) { const v = (this.ctx.storage.kv.get("v") ?? 0) + n; this.ctx.storage.kv.put("v", v); return v; }
   who() { return [typeof this.ctx.id, this.env.NOTE, this.ctx.props ?? null]; }
   table() { this.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS t (x); INSERT INTO t VALUES (1)"); return this.ctx.storage.sql.exec("SELECT count(*) AS n FROM t").one().n; }
   fetch(request) { return new Response("loaded " + new URL(request.url).pathname); }
   fail() { throw new RangeError("within"); }
 }
+export { Loaded };
 export default { fetch() { return new Response("plain"); } };`;
 
 // Not bound: only such classes are for facets in workerd.
