@@ -312,6 +312,23 @@ async fn a_sync_that_takes_long_holds_back_who_wrote_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_whose_guest_ended_with_it_rings_again() {
+    let house = House::with(|config| config.idle_ms = 30);
+    house.bank.failing.lock().insert("bad".into(), 1);
+    house.bank.deadly.store(true, Ordering::SeqCst);
+    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+    account(&active).set_alarm("bad", 1_000_000).await.expect("works in a test");
+    drop(active);
+    until("it has rung", || async { house.bank.rung.lock().len() == 1 }).await;
+    until("it rings for another guest", || async {
+        house.hand.set(house.hand.now_ms() + 2_000);
+        house.bank.rung.lock().len() == 2
+    })
+    .await;
+    until("it is done with", || async { house.actors.show(id(1)).await.expect("works in a test").alarms.is_empty() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn how_often_an_alarm_failed_and_how_long_it_waits_survive_kills_of_the_node() {
     let mut house = House::with(|config| config.idle_ms = 30);
     let fails = |bank: &Bank| {
