@@ -51,6 +51,7 @@ export class Client {
   }
   get(path) {
     return new Promise((done, failed) => {
+      if (this.#socket.destroyed) return failed(new Error("connection closed"));
       this.#waiting = { done, failed, start: process.hrtime.bigint() };
       this.#socket.write(bytesOf(this.host, path));
     });

@@ -1,7 +1,7 @@
 /**
  * Runs one suite and leaves its figures in results/<suite>.json and as a table on stdout: `node run.mjs isolates|actors [--quick] [--only <part>]`.
- * A suite returns `{ metric: { ours, peer?, unit, better: "less" | "more", … } }`; the ratio (above 1: ours is better) is worked out here. Parts that
- * are run alone at full size take their places among the figures that are there; each says when it was taken. Quick runs leave nothing.
+ * A suite has `parts`, each of which returns `{ metric: { ours, peer?, unit, better: "less" | "more", … } }`; the ratio (above 1: ours is better) is
+ * worked out here. What is measured at full size takes its place among the figures that are there; each says when it was taken. Quick runs leave nothing.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
@@ -30,16 +30,34 @@ function table(results) {
   for (const row of rows) console.log(row.map((x, i) => (i === 0 || i === 5 ? String(x).padEnd(widths[i]) : String(x).padStart(widths[i]))).join("  ").trimEnd());
 }
 
-const { measure } = await import(`./suites/${suite}.mjs`);
-const measured = await measure({ quick: options.quick ?? false, only: options.only });
-const results = Object.fromEntries(Object.entries(measured).map(([name, m]) => [name, finish(m)]));
-mkdirSync(join(here, "results"), { recursive: true });
-if (!options.quick) {
-  const file = join(here, `results/${suite}.json`);
-  const others = options.only && existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
+const { parts } = await import(`./suites/${suite}.mjs`);
+const chosen = options.only ?? Object.keys(parts);
+const unknown = chosen.filter((name) => !(name in parts));
+if (unknown.length) throw new Error(`no such part: ${unknown}; there are ${Object.keys(parts).join(", ")}`);
+
+const file = join(here, `results/${suite}.json`);
+/** The figures of a part take their places in the file as soon as they are there: a whole run is long, and what comes later may fail. */
+function keep(results) {
+  if (options.quick) return;
+  mkdirSync(dirname(file), { recursive: true });
+  const others = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
   const taken = new Date().toISOString().slice(0, 16);
   const now = Object.fromEntries(Object.entries(results).map(([name, r]) => [name, { ...r, taken }]));
   writeFileSync(file, `${JSON.stringify({ ...others, ...now }, null, 2)}\n`);
 }
+
+const all = {};
+for (const name of chosen) {
+  try {
+    const measured = await parts[name]({ quick: options.quick ?? false });
+    const results = Object.fromEntries(Object.entries(measured).map(([metric, m]) => [metric, finish(m)]));
+    keep(results);
+    Object.assign(all, results);
+  } catch (failure) {
+    // It is seen, but does not cost the figures of the others.
+    console.error(`· ${name} failed: ${failure.message}`);
+    process.exitCode = 1;
+  }
+}
 console.log(`\n${suite}, ${cpus()[0].model}, ${cpus().length} cores\n`);
-table(results);
+table(all);

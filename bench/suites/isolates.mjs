@@ -193,11 +193,4 @@ async function starts(options) {
   ]).filter(([, m]) => m.ours !== undefined || m.peer !== undefined));
 }
 
-const parts = { starts, http, compute: computeAll };
-
-/** All parts, or those named by `--only`. */
-export async function measure(options) {
-  const out = {};
-  for (const [name, part] of Object.entries(parts)) if (!options.only || options.only.includes(name)) Object.assign(out, await part(options));
-  return out;
-}
+export const parts = { starts, http, compute: computeAll };

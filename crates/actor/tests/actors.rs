@@ -329,33 +329,36 @@ async fn an_alarm_whose_guest_ended_with_it_rings_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_often_an_alarm_failed_and_how_long_it_waits_survive_kills_of_the_node() {
-    let mut house = House::with(|config| config.idle_ms = 30);
-    let fails = |bank: &Bank| {
-        bank.failing.lock().insert("bad".into(), u32::MAX);
-    };
-    fails(&house.bank);
-    let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
-    account(&active).set_alarm("bad", 1_000_000).await.expect("works in a test");
-    drop(active);
-    for n in 0..=6_u32 {
-        until("it has rung", || async { house.bank.rung.lock().len() == 1 }).await;
-        assert_eq!(house.bank.rung.lock()[0].2, n, "as often as it failed before");
-        let again_ms = (n < 6).then(|| house.hand.now_ms() + (2_000 << n));
-        until("that is written down", || async {
-            let shown = house.actors.show(id(1)).await.expect("works in a test");
-            // The alarm that is given up is gone.
-            shown.entry.wake_ms == again_ms && shown.alarms.is_empty() == again_ms.is_none()
-        })
-        .await;
-        house.crash();
+async fn how_often_an_alarm_failed_and_how_long_it_waits_survive_kills_of_guest_and_node() {
+    for deadly in [false, true] {
+        let mut house = House::with(|config| config.idle_ms = 30);
+        let fails = |bank: &Bank| {
+            bank.failing.lock().insert("bad".into(), u32::MAX);
+            bank.deadly.store(deadly, Ordering::SeqCst);
+        };
         fails(&house.bank);
+        let active = house.actors.activate(id(1), &place()).await.expect("works in a test");
+        account(&active).set_alarm("bad", 1_000_000).await.expect("works in a test");
+        drop(active);
+        for n in 0..=6_u32 {
+            until("it has rung", || async { house.bank.rung.lock().len() == 1 }).await;
+            assert_eq!(house.bank.rung.lock()[0].2, n, "as often as it failed before, deadly: {deadly}");
+            let again_ms = (n < 6).then(|| house.hand.now_ms() + (2_000 << n));
+            until("that is written down", || async {
+                let shown = house.actors.show(id(1)).await.expect("works in a test");
+                // The alarm that is given up is gone.
+                shown.entry.wake_ms == again_ms && shown.alarms.is_empty() == again_ms.is_none()
+            })
+            .await;
+            house.crash();
+            fails(&house.bank);
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            assert_eq!(house.bank.rung.lock().len(), 0, "not before its time, after {} failures, deadly: {deadly}", n + 1);
+            house.hand.set(house.hand.now_ms() + (2_000 << n));
+        }
         tokio::time::sleep(Duration::from_millis(60)).await;
-        assert_eq!(house.bank.rung.lock().len(), 0, "not before its time, after {} failures", n + 1);
-        house.hand.set(house.hand.now_ms() + (2_000 << n));
+        assert_eq!(house.bank.rung.lock().len(), 0, "it stays given up");
     }
-    tokio::time::sleep(Duration::from_millis(60)).await;
-    assert_eq!(house.bank.rung.lock().len(), 0, "it stays given up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -543,6 +546,55 @@ async fn facets_end_fork_and_go_with_their_parent() {
     assert_eq!(house.total(facet_id(id(2), "inner")).await, 7, "a fork outlives its parent");
     assert_eq!(house.total(id(1)).await, 0, "the same id begins anew");
     house.add(1, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_takes_the_heaps_of_facets_along_whether_they_are_awake_or_asleep() {
+    let house = House::new();
+    house.add(1, 1).await;
+    let facet = facet_id(id(1), "inner");
+    let within = |parent| Place { name: Some("inner".into()), parent: Some(id(parent)), ..place() };
+    let mut active = house.actors.activate(facet, &within(1)).await.ok();
+    account(active.as_ref().expect("works in a test")).add(7, 7).await.expect("works in a test");
+    let with_heap = ForkOptions { heap: true, ..ForkOptions::default() };
+    for (child, awake) in [(2, true), (3, false)] {
+        if !awake {
+            active = None;
+            house.actors.relieve(9);
+            house.asleep(facet).await;
+        }
+        assert_eq!(house.standing(facet).await == Standing::Asleep, !awake);
+        house.actors.fork(id(1), As::Now, id(child), &with_heap).await.expect("works in a test");
+        let copy = house.actors.activate(facet_id(id(child), "inner"), &within(child)).await.expect("works in a test");
+        let own = (account(&copy).calls(), account(&copy).look().await.expect("works in a test").total);
+        assert_eq!(own, (1, 7), "what it knew by heart and what it wrote, awake: {awake}");
+    }
+    drop(active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_as_of_a_place_has_the_facets_of_that_time() {
+    let house = House::new();
+    house.add(1, 1).await;
+    let within = |parent, name: &str| Place { name: Some(name.into()), parent: Some(id(parent)), ..place() };
+    let put = async |name: &str, amount| {
+        house.hand.set(house.hand.now_ms() + 1_000);
+        let active = house.actors.activate(facet_id(id(1), name), &within(1, name)).await.expect("works in a test");
+        account(&active).add(amount, amount as i64).await.expect("works in a test");
+    };
+    put("old", 5).await;
+    house.hand.set(house.hand.now_ms() + 1_000);
+    house.add(1, 2).await;
+    let then = house.log.head(id(1)).seq;
+    put("old", 6).await;
+    put("young", 7).await;
+    house.actors.fork(id(1), As::Place(then), id(2), &ForkOptions::default()).await.expect("works in a test");
+    let total = async |name: &str| {
+        let active = house.actors.activate(facet_id(id(2), name), &within(2, name)).await.expect("works in a test");
+        account(&active).look().await.expect("works in a test").total
+    };
+    assert_eq!(total("old").await, 5, "as it was then");
+    assert_eq!(total("young").await, 0, "it was not there then");
 }
 
 #[tokio::test(flavor = "multi_thread")]

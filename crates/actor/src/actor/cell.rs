@@ -255,7 +255,10 @@ impl Node {
             Command::End(_, why) => {
                 life.ending = Some(why.clone());
                 let live = life.live.clone()?;
-                live.told_to_end.store(true, Relaxed);
+                // One that has ended already was not ended by us: whose fault that was is asked later.
+                if live.guest.alive() {
+                    live.told_to_end.store(true, Relaxed);
+                }
                 After::End(live, why)
             }
             Command::Forget(_) => {

@@ -364,6 +364,11 @@ impl Files {
         Ok(self.checkpoint_at(id, head)?.map(|_| head))
     }
 
+    /// Whether an actor was written down at exactly that place, with a heap that can be taken along.
+    pub(crate) fn is_written_down(&self, id: ActorId, at: Seq) -> Result<bool, ActorError> {
+        Ok(self.checkpoint_at(id, at)?.is_some())
+    }
+
     /// The database of an awake actor as of a record that is appended just now, while its storage is held.
     pub(crate) fn still(&self, id: ActorId, at: Seq) -> Result<Option<View>, PagesError> {
         self.library.still(id, at)
@@ -393,6 +398,10 @@ impl Files {
 
     pub(crate) fn place_at(&self, id: ActorId, time_ms: u64) -> Result<Seq, ActorError> {
         Ok(self.library.place_at(id, time_ms)?)
+    }
+
+    pub(crate) fn time_of(&self, id: ActorId, at: Seq) -> Result<u64, ActorError> {
+        Ok(self.library.time_of(id, at)?)
     }
 
     fn database(&self, id: ActorId, at: Seq) -> Result<Database, ActorError> {

@@ -90,7 +90,7 @@ impl Actors {
         Ok(self.0.write_down(id, &place).await?.0)
     }
 
-    /// Makes `child` a copy of an actor, its facets as well. The parent goes on undisturbed. The copy has a life of its own: no alarms unless asked
+    /// Makes `child` a copy of an actor, its facets as well: as they were then, those that were there; with their heaps, if asked for, where those are at hand. The parent goes on undisturbed. The copy has a life of its own: no alarms unless asked
     /// for. The receipt is the child's.
     ///
     /// # Errors
@@ -107,14 +107,19 @@ impl Actors {
             parent: place.parent.filter(|parent| child_of(*parent, &options.name, child)),
         };
         let receipt = node.fork_one(origin, child, of, options).await?;
+        // A facet has places of its own: what its parent was at a place, it was at that time.
+        let at = match at {
+            As::Place(seq) if !family.is_empty() => As::Time(node.time_of(id, seq).await?),
+            at => at,
+        };
         let mut ids = std::collections::HashMap::from([(id, child)]);
         for facet in family {
-            let (Some(parent), Some(name)) = (facet.parent.and_then(|parent| ids.get(&parent).copied()), facet.name) else { continue };
-            let copy = facet_id(parent, &name);
+            let Some((parent, name)) = facet.parent.and_then(|parent| ids.get(&parent).copied()).zip(facet.name.as_deref()) else { continue };
+            let Some((origin, heap)) = node.facet_origin(&facet, at, options.heap).await? else { continue };
+            let copy = facet_id(parent, name);
             ids.insert(facet.id, copy);
-            let of = Place { namespace: facet.namespace.into(), name: Some(name.into()), parent: Some(parent) };
-            let origin = Origin { actor: facet.id, at: node.place_of(facet.id, at).await?, view: None };
-            node.fork_one(origin, copy, of, &ForkOptions { heap: false, ..options.clone() }).await?;
+            let of = Place { parent: Some(parent), ..place_of_row(&facet) };
+            node.fork_one(origin, copy, of, &ForkOptions { heap, ..options.clone() }).await?;
         }
         Ok(receipt)
     }
@@ -269,6 +274,31 @@ impl Node {
         }
         let (receipt, view) = self.write_down(id, place).await?;
         Ok(Origin { actor: id, at: receipt.seq, view })
+    }
+
+    /// What the copy of a facet begins as, and whether its heap comes along; `None`: there was no such facet then. One that sleeps is not woken for it:
+    /// its parent alone may know its code.
+    async fn facet_origin(self: &Arc<Self>, facet: &Entry, at: As, heap: bool) -> Result<Option<(Origin, bool)>, ActorError> {
+        let id = facet.id;
+        if heap && at == As::Now && self.cells.lock().contains_key(&id) {
+            match self.write_down(id, &place_of_row(facet)).await {
+                Ok((receipt, view)) => return Ok(Some((Origin { actor: id, at: receipt.seq, view }, true))),
+                Err(error) => self.told(id, What::NoCheckpoint, &error.to_string()),
+            }
+        }
+        let at = match self.place_of(id, at).await {
+            Err(ActorError::Nowhere(_)) => return Ok(None),
+            at => at?,
+        };
+        let files = self.files.clone();
+        let heap = heap && self.blocking(move || files.is_written_down(id, at)).await??;
+        Ok(Some((Origin { actor: id, at, view: None }, heap)))
+    }
+
+    /// When the record at a place of an actor was written.
+    async fn time_of(self: &Arc<Self>, id: ActorId, at: Seq) -> Result<u64, ActorError> {
+        let files = self.files.clone();
+        self.blocking(move || files.time_of(id, at)).await?
     }
 
     async fn fork_one(self: &Arc<Self>, origin: Origin, child: ActorId, of: Place, options: &ForkOptions) -> Result<Receipt, ActorError> {

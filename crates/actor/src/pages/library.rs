@@ -305,6 +305,36 @@ impl Library {
         })
     }
 
+    /// When the record at a place was written (ms since the epoch of Unix, by the clock of who wrote it).
+    ///
+    /// # Errors
+    /// When there is no such actor, the place is no longer kept, or files or log cannot be read or are damaged.
+    pub fn time_of(self: &Arc<Self>, actor: ActorId, at: Seq) -> Result<u64, PagesError> {
+        if !self.knows(actor)? {
+            return Err(PagesError::Gone(actor));
+        }
+        let shelf = self.shelf(actor)?;
+        if let Some(record) = self.last_in_tail(&shelf, at, |_| true)? {
+            return Ok(record.time_ms);
+        }
+        self.again_if_moved(&shelf, || {
+            let (chapters, base) = {
+                let state = shelf.state.read();
+                (state.chapters.clone(), state.base.as_ref().map(|base| base.header))
+            };
+            let mut time_ms = None;
+            for chapter in chapters.iter().filter(|chapter| chapter.from < at && chapter.to >= at) {
+                chapter.each_block(&*self.disk, (Seq(at.0 - 1), at), |records| {
+                    time_ms = records.iter().find(|record| record.seq == at).map(|record| record.time_ms).or(time_ms);
+                    Ok(())
+                })?;
+            }
+            let first = chapters.first().map_or(base.map_or(Seq(0), |header| header.place), |chapter| chapter.from);
+            let of_base = base.filter(|header| header.place == at).map(|header| header.time_ms);
+            time_ms.or(of_base).ok_or(PagesError::Expired { actor, at, first })
+        })
+    }
+
     /// The latest checkpoint that is not after a place. The last one of the time that is no longer kept is still found.
     ///
     /// # Errors
