@@ -74,7 +74,7 @@ impl House {
 }
 
 fn open(config: Config, log: &MemoryLog, bank: &Arc<Bank>, hand: &Hand) -> Actors {
-    Actors::open_at(config, Arc::new(log.clone()), Arc::new(Branch(bank.clone())), Arc::new(hand.clone())).expect("works in a test")
+    Actors::open_at(config, Arc::new(log.clone()), Branch::of(bank), Arc::new(hand.clone())).expect("works in a test")
 }
 
 async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
@@ -132,8 +132,7 @@ async fn a_heap_over_the_limit_of_the_log_is_an_error_and_its_database_lasts() {
     let settings = Settings { segment_bytes: 64 << 10, record_bytes: 300_000, fill: false, trust: Trust::Anything, ..Settings::default() };
     let log = LocalLog::open(&dir.path().join("log"), settings).expect("works in a test");
     let bank = Bank::new();
-    let actors =
-        Actors::open_at(config(dir.path()), Arc::new(log), Arc::new(Branch(bank.clone())), Arc::new(Hand::at(1))).expect("works in a test");
+    let actors = Actors::open_at(config(dir.path()), Arc::new(log), Branch::of(&bank), Arc::new(Hand::at(1))).expect("works in a test");
     let add = async |n: u64| {
         let active = actors.activate(id(1), &place()).await.expect("works in a test");
         account(&active).add(n, 1).await.expect("works in a test")
@@ -197,7 +196,7 @@ async fn who_was_replaced_drops_everything_and_reads_anew() {
     let other = Actors::open_at(
         config(tempfile::tempdir().expect("works in a test").path()),
         Arc::new(house.log.clone()),
-        Arc::new(Branch(Bank::new())),
+        Branch::of(&Bank::new()),
         Arc::new(house.hand.clone()),
     )
     .expect("works in a test");
@@ -282,8 +281,8 @@ async fn an_alarm_that_fails_is_tried_again_later_each_time_and_given_up_after_s
 async fn a_sync_that_takes_long_holds_back_who_wrote_and_nobody_else() {
     let (dir, lasting, bank) = (tempfile::tempdir().expect("works in a test"), MemoryLog::new(), Bank::new());
     let disk = UnsafeDisk::on(&lasting);
-    let actors = Actors::open_at(config(dir.path()), Arc::new(disk.clone()), Arc::new(Branch(bank.clone())), Arc::new(Hand::at(1)))
-        .expect("works in a test");
+    let actors =
+        Actors::open_at(config(dir.path()), Arc::new(disk.clone()), Branch::of(&bank), Arc::new(Hand::at(1))).expect("works in a test");
     let held = (
         actors.activate(id(1), &place()).await.expect("works in a test"),
         actors.activate(id(2), &place()).await.expect("works in a test"),

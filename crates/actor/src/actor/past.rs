@@ -114,7 +114,9 @@ impl Actors {
         };
         let mut ids = std::collections::HashMap::from([(id, child)]);
         for facet in family {
-            let Some((parent, name)) = facet.parent.and_then(|parent| ids.get(&parent).copied()).zip(facet.name.as_deref()) else { continue };
+            let Some((parent, name)) = facet.parent.and_then(|parent| ids.get(&parent).copied()).zip(facet.name.as_deref()) else {
+                continue;
+            };
             let Some((origin, heap)) = node.facet_origin(&facet, at, options.heap).await? else { continue };
             let copy = facet_id(parent, name);
             ids.insert(facet.id, copy);

@@ -64,26 +64,35 @@ impl Bank {
     }
 }
 
-/// The bank as what makes guests.
+/// The bank as what makes guests, for one life of a node: what is left of it in this process after a power cut makes ghosts only, however late.
 #[derive(Clone, Debug)]
-pub struct Branch(pub Arc<Bank>);
+pub struct Branch {
+    bank: Arc<Bank>,
+    life: u32,
+}
+
+impl Branch {
+    pub fn of(bank: &Arc<Bank>) -> Arc<Self> {
+        Arc::new(Self { bank: bank.clone(), life: bank.life.load(Ordering::SeqCst) })
+    }
+}
 
 impl Guests for Branch {
     fn start(&self, start: Start) -> BoxFuture<Result<Arc<dyn Guest>, GuestError>> {
-        let bank = self.0.clone();
+        let (bank, life) = (self.bank.clone(), self.life);
         Box::pin(async move {
             tokio::task::yield_now().await;
             let takes = bank.starting_ms.load(Ordering::SeqCst);
             if takes > 0 {
                 tokio::time::sleep(std::time::Duration::from_millis(takes.into())).await;
             }
-            let account = Account::new(bank, start);
+            let account = Account::new(bank, life, start);
             Ok(Arc::new(account) as Arc<dyn Guest>)
         })
     }
 
     fn code(&self, namespace: &str) -> Option<String> {
-        namespace.starts_with("bank/").then(|| self.0.code.lock().clone())
+        namespace.starts_with("bank/").then(|| self.bank.code.lock().clone())
     }
 }
 
@@ -111,8 +120,7 @@ impl Drop for Flight<'_> {
 }
 
 impl Account {
-    fn new(bank: Arc<Bank>, start: Start) -> Self {
-        let life = bank.life.load(Ordering::SeqCst);
+    fn new(bank: Arc<Bank>, life: u32, start: Start) -> Self {
         let mut living = bank.living.lock();
         let here = living.entry((life, start.actor)).or_default();
         *here += 1;
