@@ -45,6 +45,8 @@ pub enum Fence {
     PidsLimit,
     /// All processes can be stopped at once.
     Freezer,
+    /// A network device whose other end the node has: without it a sandbox reaches nothing but itself.
+    Tun,
 }
 
 /// Whether a fence stands.
@@ -117,6 +119,9 @@ fn fix(fence: Fence) -> &'static str {
         Fence::Landlock => "add landlock to the kernel's lsm= parameter (Linux 5.13 or later)",
         Fence::NoNewPrivileges => "use Linux 3.5 or later",
         Fence::SealedBinary => "allow executable memfds: sysctl vm.memfd_noexec=0",
+        Fence::Tun => {
+            "load it: modprobe tun; run as root; in a container: --device /dev/net/tun and give it NET_ADMIN, or leave the network out"
+        }
         Fence::MemoryLimit | Fence::CpuLimit | Fence::PidsLimit | Fence::Freezer => {
             "mount cgroup v2 and give the node a part of it: as root, or Delegate=yes in its systemd unit"
         }

@@ -42,7 +42,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const COPIES: usize = 32;
 
 /// Is the sandbox's init, until it ends.
-pub(crate) fn serve(listener: OwnedFd, profile: Profile) -> ! {
+pub(crate) fn serve(listener: OwnedFd, device: Option<OwnedFd>, profile: Profile) -> ! {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(COPIES)
@@ -50,7 +50,7 @@ pub(crate) fn serve(listener: OwnedFd, profile: Profile) -> ! {
         .thread_keep_alive(Duration::from_millis(500))
         .build();
     let served = runtime.and_then(|runtime| {
-        let init = Rc::new(Init { profile, commands: RefCell::default(), node: RefCell::default() });
+        let init = Rc::new(Init { profile, device, commands: RefCell::default(), node: RefCell::default() });
         tokio::task::LocalSet::new().block_on(&runtime, init.run(listener))
     });
     std::process::exit(i32::from(served.is_err()))
@@ -60,6 +60,8 @@ type Node = Rc<AsyncFd<OwnedFd>>;
 
 struct Init {
     profile: Profile,
+    /// The network device, for every node that comes: the one that made it may be gone.
+    device: Option<OwnedFd>,
     /// Commands that were started for the node and have not ended.
     commands: RefCell<HashSet<u32>>,
     /// The node that came last.
@@ -119,6 +121,10 @@ impl Init {
             Ask::Connect { port } => match connect(port).await {
                 Ok(socket) => tell(&node, &answer(Ok(Answer::Connected)), &[socket.as_fd()]).await,
                 Err(error) => tell(&node, &answer(Err(Fault::of(&format!("port {port}"), &error))), &[]).await,
+            },
+            Ask::Tun => match &self.device {
+                Some(device) => tell(&node, &answer(Ok(Answer::Connected)), &[device.as_fd()]).await,
+                None => tell(&node, &answer(Err(Fault::new(FaultKind::NotFound, "there is no network device"))), &[]).await,
             },
             Ask::Signal { pid, signal, group } => tell(&node, &answer(self.signal(pid, signal, group)), &[]).await,
             Ask::Shutdown => {

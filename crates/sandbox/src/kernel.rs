@@ -78,6 +78,25 @@ pub(crate) fn set_attributes(mount: impl AsFd, attributes: &Attributes<'_>) -> i
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Makes a network device in this process's network namespace; what is written to it are packets that come in there.
+#[expect(unsafe_code, reason = "the calls of TUN devices are wrapped by no crate")]
+pub(crate) fn tun(control: impl AsFd, name: &std::ffi::CStr) -> io::Result<()> {
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    let flags = libc::c_short::try_from(flags).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut wanted = libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags } };
+    for (to, from) in wanted.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.to_bytes()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    // SAFETY: the structure is the one that this call takes, initialized, and lives across it.
+    let made = unsafe { libc::ioctl(control.as_fd().as_raw_fd(), libc::TUNSETIFF, &raw mut wanted) };
+    if made < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: this call takes a number.
+    let told = unsafe { libc::ioctl(control.as_fd().as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(libc::TUN_F_CSUM)) };
+    if told < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Closes every descriptor above the standard three but those to keep.
 pub(crate) fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<RawFd> = keep.iter().copied().filter(|descriptor| *descriptor > 2).collect();

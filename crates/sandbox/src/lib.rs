@@ -40,7 +40,7 @@ pub use range::{Range, Ranges};
 pub use record::{Process, Record, StoreError};
 pub use sandbox::{Command, Finished, Running, Sandbox, StartError, Stdio, Terminal};
 pub use sandboxes::{Boxed, Config, LifeError, OpenError, Opened, Sandboxes};
-pub use spec::{Limits, Network, Part, Place, Rootfs, Spec, SpecError, Volume};
+pub use spec::{Limits, Network, Pair, Part, Place, Rootfs, Spec, SpecError, Volume};
 pub use state::{Effect, Input, OnTimeout, Policy, State, Stop, step};
 pub use wire::{Entry, EntryKind, Fault, FaultKind, PtySize, Status};
 pub use zygote::{Failed, Zygote, ZygoteError, child};

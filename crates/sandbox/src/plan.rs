@@ -12,7 +12,7 @@ use crate::{
     fence::{Fence, Host},
     profile::Profile,
     range::Range,
-    spec::{Network, Place, Spec, SpecError},
+    spec::{Network, Pair, Place, Spec, SpecError},
 };
 
 /// One operation. Names of places in the stage (`l0`, `root`, …) are the plan's own.
@@ -59,10 +59,14 @@ pub enum Op {
     Hostname { name: String },
     /// The loopback device comes up.
     Loopback,
+    /// A device to somebody outside, with addresses and the way to everywhere; init keeps it.
+    Tun { address: Pair, gateway: Pair, mtu: u32 },
     /// The new tree becomes the root; the old one is let go.
     Pivot,
     /// Into the user namespace, as its root: from here on nothing outside can be touched.
     Become,
+    /// Where names are resolved, written as the sandbox's root: its own files decide where that goes, and all of them are within.
+    Resolver { at: Pair },
     /// No user namespaces within.
     NoNestedUsers,
     /// Bounds that are each process's own.
@@ -148,7 +152,8 @@ const OPEN_FILES: u64 = 65_536;
 pub fn plan(spec: &Spec, host: &Host, place: &Place, groups: usize) -> Result<Plan, PlanError> {
     spec.check()?;
     place.rootfs.check()?;
-    for &fence in spec.profile.demands() {
+    let device = matches!(spec.network, Network::Tun { .. }).then_some(Fence::Tun);
+    for fence in spec.profile.demands().iter().copied().chain(device) {
         if let Some(missing) = host.missing(fence) {
             return Err(PlanError::Missing { fence, why: missing.why, fix: missing.fix });
         }
@@ -163,7 +168,7 @@ pub fn plan(spec: &Spec, host: &Host, place: &Place, groups: usize) -> Result<Pl
         read_only: volume.read_only,
     }));
     inside(&mut ops, spec, place.range);
-    confine(&mut ops, spec.profile, host);
+    confine(&mut ops, spec, host);
     Ok(Plan { ops, profile: spec.profile })
 }
 
@@ -200,7 +205,6 @@ fn root(ops: &mut Vec<Op>, spec: &Spec, place: &Place) {
 
 /// What every program counts on, and what none may see.
 fn inside(ops: &mut Vec<Op>, spec: &Spec, range: Range) {
-    let Network::Loopback = spec.network;
     let setting = |key: &str, value: String| Op::Setting { key: key.into(), value };
     let last = range.first + Range::LENGTH - 1;
     ops.extend([
@@ -212,6 +216,9 @@ fn inside(ops: &mut Vec<Op>, spec: &Spec, range: Range) {
         Op::Hostname { name: spec.hostname.clone() },
         Op::Loopback,
     ]);
+    if let Network::Tun { address, gateway, mtu } = spec.network {
+        ops.push(Op::Tun { address, gateway, mtu });
+    }
     ops.extend(COVERED.iter().map(|at| Op::Cover { at: (*at).into() }));
     ops.extend(FROZEN.iter().map(|at| Op::Freeze { at: (*at).into() }));
     ops.push(Op::Say { at: "/proc/sys/kernel/random/boot_id".into(), text: format!("{}\n", spec.boot) });
@@ -219,8 +226,13 @@ fn inside(ops: &mut Vec<Op>, spec: &Spec, range: Range) {
 }
 
 /// The way in, which is one way.
-fn confine(ops: &mut Vec<Op>, profile: Profile, host: &Host) {
-    ops.extend([Op::Pivot, Op::Become, Op::NoNestedUsers, Op::Bounds { open_files: OPEN_FILES }, Op::NoNewPrivileges]);
+fn confine(ops: &mut Vec<Op>, spec: &Spec, host: &Host) {
+    let profile = spec.profile;
+    ops.extend([Op::Pivot, Op::Become]);
+    if let Network::Tun { gateway, .. } = spec.network {
+        ops.push(Op::Resolver { at: gateway });
+    }
+    ops.extend([Op::NoNestedUsers, Op::Bounds { open_files: OPEN_FILES }, Op::NoNewPrivileges]);
     if host.has(Fence::Landlock) {
         ops.push(Op::Landlock);
     }
@@ -238,7 +250,7 @@ mod tests {
 
     fn every_fence() -> Host {
         let mut host = Host::default();
-        for fence in Profile::Strict.demands().iter().chain(Profile::Workstation.demands()) {
+        for fence in Profile::Strict.demands().iter().chain(Profile::Workstation.demands()).chain(&[Fence::Tun]) {
             host.found(*fence, Ok(()));
         }
         host
@@ -301,6 +313,21 @@ mod tests {
         assert!(matches!(&refused, PlanError::Missing { fence: Fence::Landlock, why, .. } if why == "not enabled at boot"), "{refused}");
         let without = plan(&Spec { profile: Profile::Workstation, ..spec() }, &host, &place(), 0).unwrap();
         assert!(!without.ops.contains(&Op::Landlock));
+    }
+
+    #[test]
+    fn a_device_is_made_with_the_host_s_privileges_and_names_are_told_with_the_sandbox_s() {
+        let spec = Spec { network: Network::tun(), ..spec() };
+        let made = plan(&spec, &every_fence(), &place(), 0).unwrap();
+        let (device, resolver) =
+            (position(&made, |op| matches!(op, Op::Tun { .. })), position(&made, |op| matches!(op, Op::Resolver { .. })));
+        assert_eq!(made.ops[device - 1], Op::Loopback);
+        assert!(device < position(&made, |op| *op == Op::Become) && position(&made, |op| *op == Op::Become) < resolver);
+        let mut host = every_fence();
+        host.standing.retain(|standing| standing.fence != Fence::Tun);
+        host.found(Fence::Tun, Err("no such file".into()));
+        assert!(matches!(plan(&spec, &host, &place(), 0), Err(PlanError::Missing { fence: Fence::Tun, .. })));
+        assert!(plan(&Spec { network: Network::Loopback, ..spec }, &host, &place(), 0).is_ok());
     }
 
     #[test]

@@ -40,6 +40,7 @@ struct Build<'a> {
     /// Where the outcome is told, and init's socket: all that outlives `CloseAll`.
     report: Option<File>,
     listener: Option<OwnedFd>,
+    device: Option<OwnedFd>,
 }
 
 /// Begins a sandbox: the process that comes back is its init. `given` is the listener of init's socket and what the plan counts.
@@ -48,7 +49,7 @@ pub(crate) fn begin(plan: &Plan, given: Vec<OwnedFd>, filters: &Filters) -> Resu
     let mut given = given.into_iter();
     let listener = given.next();
     let mounts = mounts::Mounts::default();
-    let mut build = Build { filters, given: given.collect(), users: None, mounts, report: None, listener };
+    let mut build = Build { filters, given: given.collect(), users: None, mounts, report: None, listener, device: None };
     let fork = plan.ops.iter().position(|op| *op == Op::Fork).unwrap_or(plan.ops.len());
     let (before, after) = plan.ops.split_at(fork);
     build.all(before)?;
@@ -87,7 +88,7 @@ impl Build<'_> {
             report.write_all(&text)
         });
         match (done, told, self.listener.take()) {
-            (Ok(()), Some(Ok(())), Some(listener)) => init::serve(listener, profile),
+            (Ok(()), Some(Ok(())), Some(listener)) => init::serve(listener, self.device.take(), profile),
             _ => std::process::exit(1),
         }
     }
@@ -122,6 +123,14 @@ impl Build<'_> {
             Op::Verify => self.mounts.verify(),
             Op::Hostname { name } => Ok(rustix::system::sethostname(name.as_bytes())?),
             Op::Loopback => network::loopback_up(),
+            Op::Tun { address, gateway, mtu } => {
+                self.device = Some(network::tun(*address, *gateway, *mtu)?);
+                Ok(())
+            }
+            Op::Resolver { at } => {
+                network::resolver(*at);
+                Ok(())
+            }
             Op::Pivot => self.pivot(),
             Op::Become => users::enter(self.users.as_ref().ok_or_else(missing)?),
             Op::NoNestedUsers => self.mounts.setting("user/max_user_namespaces", "0"),
@@ -155,8 +164,9 @@ impl Build<'_> {
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;
         drop(null);
-        let kept = [self.report.as_ref().map(AsRawFd::as_raw_fd), self.listener.as_ref().map(AsRawFd::as_raw_fd)];
-        kernel::close_all_but(&kept.into_iter().flatten().collect::<Vec<_>>())?;
+        let kept = [self.listener.as_ref(), self.device.as_ref()].map(|descriptor| descriptor.map(AsRawFd::as_raw_fd));
+        let kept = kept.into_iter().chain([self.report.as_ref().map(AsRawFd::as_raw_fd)]);
+        kernel::close_all_but(&kept.flatten().collect::<Vec<_>>())?;
         Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
     }
 }

@@ -223,6 +223,13 @@ impl Sandbox {
         Ok(TcpStream::from_std(socket.into())?)
     }
 
+    /// The other end of the network device ([`crate::Network::Tun`]): packets of IP, each behind 10 bytes (`virtio_net_hdr`) that say whether
+    /// its checksum is still to be made. Whoever has it sees every packet once; two readers would see half each.
+    pub async fn device(&self) -> Result<OwnedFd, RequestError> {
+        let (_, mut beside, _) = self.inner.connection.ask(Ask::Tun, &[]).await?;
+        beside.pop().filter(is_tun).ok_or(RequestError::Gone)
+    }
+
     async fn entry(&self, ask: Ask) -> Result<Entry, RequestError> {
         match self.inner.connection.ask(ask, &[]).await? {
             (Answer::Entry(entry), ..) => Ok(entry),
@@ -346,6 +353,13 @@ fn listener(folder: &Path) -> io::Result<OwnedFd> {
 fn is_terminal(descriptor: &OwnedFd) -> bool {
     fstat(descriptor).is_ok_and(|it| {
         FileType::from_raw_mode(it.st_mode) == FileType::CharacterDevice && (major(it.st_rdev), minor(it.st_rdev)) == (5, 2)
+    })
+}
+
+/// A network device, and not a descriptor that would do something else when it is read.
+fn is_tun(descriptor: &OwnedFd) -> bool {
+    fstat(descriptor).is_ok_and(|it| {
+        FileType::from_raw_mode(it.st_mode) == FileType::CharacterDevice && (major(it.st_rdev), minor(it.st_rdev)) == (10, 200)
     })
 }
 

@@ -1,6 +1,9 @@
 //! What a sandbox is to be: values that a caller may have written. Pure.
 
-use std::path::PathBuf;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 use skep_id::SandboxId;
@@ -53,6 +56,45 @@ impl Default for Limits {
 pub enum Network {
     /// Itself only.
     Loopback,
+    /// A device whose other end somebody outside has ([`crate::Sandbox::device`]): every packet that leaves goes there.
+    Tun {
+        /// The sandbox's own addresses.
+        address: Pair,
+        /// Where everything goes, and where names are resolved. In the networks of `address`: the last two bits differ.
+        gateway: Pair,
+        /// The longest packet in bytes: 1,280 to 65,520. Long ones are what makes it fast, and the other end never sends them on as they are.
+        mtu: u32,
+    },
+}
+
+/// An address of each family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "their names say it")]
+pub struct Pair {
+    pub v4: Ipv4Addr,
+    pub v6: Ipv6Addr,
+}
+
+impl Network {
+    /// A device with the addresses that every sandbox has: they never meet, as each has a network of its own.
+    #[must_use]
+    pub const fn tun() -> Self {
+        let (own, other) = (Ipv6Addr::new(0xfd00, 0x7368, 0, 0, 0, 0, 0, 2), Ipv6Addr::new(0xfd00, 0x7368, 0, 0, 0, 0, 0, 1));
+        Self::Tun {
+            address: Pair { v4: Ipv4Addr::new(10, 100, 0, 2), v6: own },
+            gateway: Pair { v4: Ipv4Addr::new(10, 100, 0, 1), v6: other },
+            mtu: 65_520,
+        }
+    }
+
+    fn check(&self) -> Result<(), SpecError> {
+        let Self::Tun { address, gateway, mtu } = self else { return Ok(()) };
+        let four = address.v4 != gateway.v4 && u32::from(address.v4) >> 2 == u32::from(gateway.v4) >> 2;
+        let six = address.v6 != gateway.v6 && u128::from(address.v6) >> 2 == u128::from(gateway.v6) >> 2;
+        let private = address.v4.is_private() && address.v6.is_unique_local();
+        if four && six && private && (1_280..=65_520).contains(mtu) { Ok(()) } else { Err(SpecError::Network) }
+    }
 }
 
 /// A folder of the host that is seen within.
@@ -119,6 +161,11 @@ pub enum SpecError {
     /// There is nothing to begin with, or more than an overlay takes.
     #[error("a root is made of 1 to {MOST_LAYERS} layers, not of {0}")]
     Layers(usize),
+    /// Of the network device.
+    #[error(
+        "a device's addresses and its gateway's are private, differ in their last two bits only, and packets are 1,280 to 65,520 bytes"
+    )]
+    Network,
     /// Too many volumes.
     #[error("a sandbox sees at most {MOST_VOLUMES} volumes, not {0}")]
     Volumes(usize),
@@ -150,6 +197,7 @@ impl Spec {
         if self.volumes.len() > MOST_VOLUMES {
             return Err(SpecError::Volumes(self.volumes.len()));
         }
+        self.network.check()?;
         match self.volumes.iter().find(|volume| !is_plain(&volume.target)) {
             Some(volume) => Err(SpecError::Target(volume.target.clone())),
             None => Ok(()),
@@ -197,6 +245,17 @@ pub(crate) mod tests {
         }
         for boot in ["", "x", "01234567-89ab-cdef-0123-456789abcde\n"] {
             assert!(matches!(Spec { boot: boot.into(), ..spec() }.check(), Err(SpecError::Boot(_))), "{boot:?}");
+        }
+        let public = Pair { v4: Ipv4Addr::new(1, 1, 1, 1), v6: Ipv6Addr::LOCALHOST };
+        let Network::Tun { address, gateway, mtu } = Network::tun() else { unreachable!() };
+        assert_eq!(Spec { network: Network::tun(), ..spec() }.check(), Ok(()));
+        for network in [
+            Network::Tun { address, gateway, mtu: 100 },
+            Network::Tun { address, gateway: address, mtu },
+            Network::Tun { address, gateway: public, mtu },
+            Network::Tun { address: public, gateway, mtu },
+        ] {
+            assert_eq!(Spec { network, ..spec() }.check(), Err(SpecError::Network), "{network:?}");
         }
         let limits = Limits { pids: 0, ..Limits::default() };
         assert_eq!(Spec { limits, ..spec() }.check(), Err(SpecError::Small("pids", 4)));

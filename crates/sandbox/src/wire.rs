@@ -125,6 +125,8 @@ pub(crate) enum Ask {
     Connect {
         port: u16,
     },
+    /// The network device.
+    Tun,
     /// End everything.
     Shutdown,
 }
@@ -153,7 +155,7 @@ pub(crate) enum Answer {
         bytes: u64,
     },
     Entry(Entry),
-    /// The socket is beside.
+    /// The socket, or the device, is beside.
     Connected,
     Done,
 }

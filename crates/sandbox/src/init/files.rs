@@ -72,7 +72,7 @@ pub(super) fn begin(ask: Ask, given: Option<OwnedFd>, profile: Profile) -> Begun
             let removed = user.does(|| remove(Path::new(&path))).and_then(|removed| removed);
             done(removed, &path)
         }
-        Ask::Exec { .. } | Ask::Signal { .. } | Ask::Connect { .. } | Ask::Shutdown => {
+        Ask::Exec { .. } | Ask::Signal { .. } | Ask::Connect { .. } | Ask::Tun | Ask::Shutdown => {
             Err(Fault::new(FaultKind::Invalid, "is no request about files"))
         }
     }

@@ -20,9 +20,10 @@ use crate::{
     profile::Profile,
     range::Ranges,
     seccomp::Filters,
+    spec::Network,
 };
 
-use super::{landlocked, users};
+use super::{landlocked, network, users};
 
 /// Tries all that can be tried without cgroups; an error's text where one is missing.
 pub(crate) fn probe(folder: &Path, filters: &Filters) -> Vec<(Fence, Option<String>)> {
@@ -40,6 +41,7 @@ pub(crate) fn probe(folder: &Path, filters: &Filters) -> Vec<(Fence, Option<Stri
         (Fence::Overlay, tried(|| overlay(folder))),
         (Fence::NoNewPrivileges, tried(|| Ok(rustix::thread::set_no_new_privs(true)?))),
         (Fence::Seccomp, tried(|| seccomp(filters))),
+        (Fence::Tun, tried(tun)),
         (Fence::Landlock, tried(|| rustix::thread::set_no_new_privs(true).map_err(io::Error::from).and_then(|()| landlocked()))),
     ]
 }
@@ -78,6 +80,12 @@ fn user_namespace() -> io::Result<()> {
 fn own_mounts() -> io::Result<()> {
     kernel::unshare(UnshareFlags::NEWNS)?;
     Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+}
+
+fn tun() -> io::Result<()> {
+    let Network::Tun { address, gateway, mtu } = Network::tun() else { return Ok(()) };
+    kernel::unshare(UnshareFlags::NEWNET)?;
+    network::tun(address, gateway, mtu).map(drop)
 }
 
 fn idmapped(folder: &Path) -> io::Result<()> {
