@@ -4,6 +4,7 @@
 //! program itself is copied into the sandbox and started there with [`ARGUMENT`] and the name of a case ([`inside`]); tests do that for both
 //! profiles, and so does `skep doctor --attack` on an operator's own host.
 
+mod bounds;
 mod doors;
 
 use std::{io::Write, process::ExitCode};

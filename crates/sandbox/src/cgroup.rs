@@ -23,6 +23,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Cgroups {
     hierarchies: Vec<Hierarchy>,
+    /// The disk that sandboxes lie on, as the kernel numbers it; or why there is none.
+    disk: Option<Result<String, String>>,
 }
 
 /// One tree of groups.
@@ -37,7 +39,10 @@ pub struct Hierarchy {
 }
 
 /// Controllers that bound a sandbox.
-const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+const CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "io", "blkio"];
+
+/// Those that are of use only where the disk is bounded.
+const OF_DISKS: [&str; 2] = ["io", "blkio"];
 
 /// How long a group is waited for to freeze, or to be empty.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,7 +70,13 @@ impl Cgroups {
                 hierarchies.push(Hierarchy { folder, unified: mount.unified, controllers });
             }
         }
-        Self { hierarchies }
+        Self { hierarchies, disk: None }
+    }
+
+    /// The same, for sandboxes in this folder: its disk can be bounded.
+    #[must_use]
+    pub fn on(self, folder: &Path) -> Self {
+        Self { disk: Some(disk_of(folder)), ..self }
     }
 
     /// Adds which limits can be set here.
@@ -74,6 +85,7 @@ impl Cgroups {
             let has = self.hierarchies.iter().any(|hierarchy| hierarchy.controllers.iter().any(|c| c == controller));
             host.found(fence, if has { Ok(()) } else { Err(format!("no cgroup here has the controller {controller:?}")) });
         }
+        host.found(Fence::IoLimit, self.disk_can_be_bounded());
         let tried = match self.hierarchies.iter().find(|hierarchy| hierarchy.unified) {
             Some(unified) => probe_group(&unified.folder),
             None => Err("version 2 of cgroups is not mounted".into()),
@@ -81,14 +93,32 @@ impl Cgroups {
         host.found(Fence::Freezer, tried);
     }
 
+    fn disk_can_be_bounded(&self) -> Result<(), String> {
+        let disk = self.disk.clone().unwrap_or_else(|| Err("no folder was named".into()))?;
+        let parent = self.hierarchies.iter().find(|it| it.controllers.iter().any(|c| OF_DISKS.contains(&c.as_str())));
+        let parent = parent.ok_or("no cgroup here has the controller \"io\", or \"blkio\"")?;
+        let limits = Limits { read_bps: Some(1 << 40), ..Limits::default() };
+        in_a_group(&parent.folder, |folder| match parent.unified {
+            true => bound_disk(folder, "io", &disk, &limits),
+            false => bound_disk(folder, "blkio", &disk, &limits),
+        })
+    }
+
     /// A group of this name in every tree that is of use, empty, with its limits set. One that is there already is an error.
     pub fn create(&self, name: &str, limits: &Limits) -> io::Result<Group> {
         let mut group = Group { folders: Vec::new() };
+        let disk = self.disk.as_ref().and_then(|disk| disk.as_deref().ok()).filter(|_| limits.bound_the_disk());
         for hierarchy in &self.hierarchies {
+            if disk.is_none() && hierarchy.only_bounds_disks() {
+                continue;
+            }
             let folder = hierarchy.folder.join(name);
             let made = fs::create_dir(&folder).and_then(|()| {
                 group.folders.push((folder.clone(), hierarchy.unified));
-                hierarchy.controllers.iter().try_for_each(|controller| limit(&folder, hierarchy.unified, controller, limits))
+                hierarchy.controllers.iter().try_for_each(|controller| match disk {
+                    Some(disk) if OF_DISKS.contains(&controller.as_str()) => bound_disk(&folder, controller, disk, limits),
+                    _ => limit(&folder, hierarchy.unified, controller, limits),
+                })
             });
             if let Err(error) = made {
                 let _ = group.remove();
@@ -111,6 +141,12 @@ impl Cgroups {
         let entries = self.hierarchies.iter().filter_map(|hierarchy| fs::read_dir(&hierarchy.folder).ok()).flatten().flatten();
         let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         folders.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.starts_with(prefix)).collect()
+    }
+}
+
+impl Hierarchy {
+    fn only_bounds_disks(&self) -> bool {
+        !self.unified && self.controllers.iter().all(|controller| OF_DISKS.contains(&controller.as_str()))
     }
 }
 
@@ -156,13 +192,36 @@ fn offered(folder: &Path, controller: &str) -> bool {
 }
 
 fn probe_group(parent: &Path) -> Result<(), String> {
+    in_a_group(parent, |folder| write(folder, "cgroup.freeze", "1"))
+}
+
+/// Tries something in a group that is there only for it.
+fn in_a_group(parent: &Path, trial: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), String> {
     // A name of its own: two nodes of one process may look at once.
     let mut random = [0; 8];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).map_err(|error| error.to_string())?;
     let folder = parent.join(format!("skep-probe-{:016x}", u64::from_le_bytes(random)));
-    let tried = fs::create_dir(&folder).and_then(|()| write(&folder, "cgroup.freeze", "1"));
+    let tried = fs::create_dir(&folder).and_then(|()| trial(&folder));
     let _ = fs::remove_dir(&folder);
     tried.map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+/// The disk that a folder's file system is on: `major:minor` of the whole disk, which is what can be bounded, and not of a part of it.
+fn disk_of(folder: &Path) -> Result<String, String> {
+    let device = std::os::linux::fs::MetadataExt::st_dev(&fs::metadata(folder).map_err(|error| format!("{}: {error}", folder.display()))?);
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let none = |error| format!("the file system of {} is on no one disk: device {number}: {error}", folder.display());
+    let found = fs::canonicalize(Path::new("/sys/dev/block").join(&number)).map_err(none)?;
+    let whole = if found.join("partition").exists() { found.join("../dev") } else { found.join("dev") };
+    fs::read_to_string(whole).map(|text| text.trim().to_owned()).map_err(none)
+}
+
+fn bound_disk(folder: &Path, controller: &str, disk: &str, limits: &Limits) -> io::Result<()> {
+    let each = [("rbps", "read", limits.read_bps), ("wbps", "write", limits.write_bps)];
+    each.into_iter().filter_map(|(key, name, bound)| Some((key, name, bound?))).try_for_each(|(key, name, bound)| match controller {
+        "io" => write(folder, "io.max", &format!("{disk} {key}={bound}")),
+        _ => write(folder, &format!("blkio.throttle.{name}_bps_device"), &format!("{disk} {bound}")),
+    })
 }
 
 fn limit(folder: &Path, unified: bool, controller: &str, limits: &Limits) -> io::Result<()> {
@@ -331,6 +390,8 @@ mod tests {
     fn without_cgroups_every_limit_is_missing() {
         let mut host = Host::default();
         Cgroups::read("", "").report(&mut host);
-        assert!([Fence::MemoryLimit, Fence::PidsLimit, Fence::CpuLimit, Fence::Freezer].iter().all(|fence| !host.has(*fence)));
+        assert!(
+            [Fence::MemoryLimit, Fence::PidsLimit, Fence::CpuLimit, Fence::IoLimit, Fence::Freezer].iter().all(|fence| !host.has(*fence))
+        );
     }
 }

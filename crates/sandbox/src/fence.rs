@@ -43,6 +43,9 @@ pub enum Fence {
     CpuLimit,
     /// A bound on processes.
     PidsLimit,
+    /// A bound on what is read from and written to the disk in a second. By version 1 of cgroups it holds for reads and for what is written past
+    /// the page cache; what goes through it is written in the kernel's name.
+    IoLimit,
     /// All processes can be stopped at once.
     Freezer,
     /// A network device whose other end the node has: without it a sandbox reaches nothing but itself.
@@ -121,6 +124,9 @@ fn fix(fence: Fence) -> &'static str {
         Fence::SealedBinary => "allow executable memfds: sysctl vm.memfd_noexec=0",
         Fence::Tun => {
             "load it: modprobe tun; run as root; in a container: --device /dev/net/tun and give it NET_ADMIN, or leave the network out"
+        }
+        Fence::IoLimit => {
+            "mount cgroup v2 with the io controller, and put the data folder on a file system of one disk (not btrfs, NFS or an overlay)"
         }
         Fence::MemoryLimit | Fence::CpuLimit | Fence::PidsLimit | Fence::Freezer => {
             "mount cgroup v2 and give the node a part of it: as root, or Delegate=yes in its systemd unit"

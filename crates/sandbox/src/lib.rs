@@ -33,7 +33,10 @@ mod zygote;
 pub use cgroup::{Cgroups, Group, Hierarchy, Usage};
 pub use connection::{Connection, RequestError};
 pub use fence::{Fence, Host, Standing};
-pub use image::host_image;
+pub use image::{
+    Action, Allows, Base, Bounds, Credentials, HOST, Image, ImageConfig, ImageError, ImageRules, Images, Level, Line, Making, Platform,
+    Reach, Recipe, RecipeStep, Source, UnpackError, Workshop, base, host_image,
+};
 pub use plan::{Namespace, Op, Plan, PlanError, plan};
 pub use profile::Profile;
 pub use range::{Range, Ranges};

@@ -153,7 +153,8 @@ pub fn plan(spec: &Spec, host: &Host, place: &Place, groups: usize) -> Result<Pl
     spec.check()?;
     place.rootfs.check()?;
     let device = matches!(spec.network, Network::Tun { .. }).then_some(Fence::Tun);
-    for fence in spec.profile.demands().iter().copied().chain(device) {
+    let disk = spec.limits.bound_the_disk().then_some(Fence::IoLimit);
+    for fence in spec.profile.demands().iter().copied().chain(device).chain(disk) {
         if let Some(missing) = host.missing(fence) {
             return Err(PlanError::Missing { fence, why: missing.why, fix: missing.fix });
         }
@@ -195,10 +196,15 @@ fn root(ops: &mut Vec<Op>, spec: &Spec, place: &Place) {
     ops.push(overlay(names, "root", "/"));
     for (n, part) in place.rootfs.parts.iter().enumerate() {
         let (name, at) = (format!("p{n}"), format!("/{}", part.name));
+        let mut names: Vec<String> = (0..part.layers.len()).map(|m| format!("{name}-{m}")).collect();
+        ops.extend(names.iter().zip(&part.layers).map(|(name, source)| layer(name, source, true)));
         ops.push(layer(&name, &part.source, true));
         ops.push(match spec.profile {
-            Profile::Strict => Op::Show { layer: name, at },
-            Profile::Workstation => overlay(vec![name], &part.name, &at),
+            Profile::Strict if names.is_empty() => Op::Show { layer: name, at },
+            Profile::Strict | Profile::Workstation => {
+                names.push(name);
+                overlay(names, &part.name, &at)
+            }
         });
     }
 }
@@ -258,7 +264,7 @@ mod tests {
 
     fn place() -> Place {
         Place {
-            rootfs: Rootfs { layers: vec!["/img".into()], parts: vec![Part { source: "/usr".into(), name: "usr".into() }] },
+            rootfs: Rootfs { layers: vec!["/img".into()], parts: vec![Part { source: "/usr".into(), name: "usr".into(), layers: vec![] }] },
             folder: "/data/box".into(),
             group: "skep-test".into(),
             range: Range { first: 0x7000_0000 },
@@ -305,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn what_layers_change_of_the_host_s_programs_lies_over_them() {
+        let mut place = place();
+        place.rootfs.parts[0].layers = vec!["/l/b/usr".into(), "/l/a/usr".into()];
+        let plan = plan(&spec(), &every_fence(), &place, 0).unwrap();
+        let over = plan.ops.iter().find_map(|op| match op {
+            Op::Overlay { layers, at, .. } if at == "/usr" => Some(layers.clone()),
+            _ => None,
+        });
+        assert_eq!(over.unwrap(), ["p0-0", "p0-1", "p0"]);
+        assert!(plan.ops.contains(&Op::Layer { name: "p0-0".into(), source: "/l/b/usr".into(), read_only: true }));
+    }
+
+    #[test]
     fn a_demanded_fence_that_is_missing_stops_it() {
         let mut host = every_fence();
         host.standing.retain(|standing| standing.fence != Fence::Landlock);
@@ -328,6 +347,16 @@ mod tests {
         host.found(Fence::Tun, Err("no such file".into()));
         assert!(matches!(plan(&spec, &host, &place(), 0), Err(PlanError::Missing { fence: Fence::Tun, .. })));
         assert!(plan(&Spec { network: Network::Loopback, ..spec }, &host, &place(), 0).is_ok());
+    }
+
+    #[test]
+    fn a_bound_that_cannot_be_set_is_not_passed_over() {
+        let limits = crate::spec::Limits { write_bps: Some(1 << 20), ..crate::spec::Limits::default() };
+        let spec = Spec { limits, profile: Profile::Workstation, ..spec() };
+        let mut host = every_fence();
+        assert!(matches!(plan(&spec, &host, &place(), 0), Err(PlanError::Missing { fence: Fence::IoLimit, .. })));
+        host.found(Fence::IoLimit, Ok(()));
+        assert!(plan(&spec, &host, &place(), 0).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a node writes down about its sandboxes, so that the next one finds them again, or ends them, and nothing is left over.
 //!
-//! One folder: `lock`, `mark`, `image`, and `box/<id>/record.json`. A record is there before anything that it names, and goes last. A folder
+//! One folder: `lock`, `mark`, and `box/<id>/record.json`. A record is there before anything that it names, and goes last. A folder
 //! without a readable record is an unfinished removal. It is not: where what a sandbox changed is described; that is the overlay's own.
 
 use std::{
@@ -101,10 +101,6 @@ impl Store {
         format!("skep-{}-", self.mark)
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     pub(crate) fn folder_of(&self, id: &SandboxId) -> PathBuf {
         self.folder.join("box").join(id.as_str())
     }
@@ -149,7 +145,7 @@ impl Store {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
@@ -176,7 +172,7 @@ fn mark(path: &Path) -> io::Result<String> {
 }
 
 /// The whole new content or the whole old one, whatever happens.
-fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let beside = folder.join(format!("{name}.new"));
     let mut file = File::create(&beside)?;
     file.write_all(content)?;

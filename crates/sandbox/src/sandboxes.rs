@@ -17,7 +17,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 use crate::{
     cgroup::Cgroups,
     fence::Host,
-    image::host_image,
+    image::{HOST, ImageError, ImageRules, Images, Making, Recipe, Workshop, template},
     range::Ranges,
     record::{Process, Record, Store, StoreError},
     sandbox::{Sandbox, StartError},
@@ -39,6 +39,16 @@ pub struct Config {
     pub folder: PathBuf,
     /// The program whose `main` begins with [`crate::child`]: usually `/proc/self/exe`.
     pub program: PathBuf,
+    /// What bounds the making of images.
+    pub images: ImageRules,
+}
+
+impl Config {
+    /// With no registry in reach.
+    #[must_use]
+    pub fn new(folder: PathBuf, program: PathBuf) -> Self {
+        Self { folder, program, images: ImageRules::default() }
+    }
 }
 
 /// What was found when a folder was opened.
@@ -91,6 +101,7 @@ pub struct Sandboxes {
 
 struct Shared {
     store: Store,
+    images: Images,
     zygote: Zygote,
     cgroups: Cgroups,
     host: Host,
@@ -122,10 +133,11 @@ impl Sandboxes {
         let folder = config.folder.clone();
         let store = spawn_blocking(move || Store::open(&folder)).await.map_err(io::Error::other)??;
         let zygote = Zygote::start(&config.program)?;
-        let cgroups = Cgroups::probe()?;
+        let cgroups = Cgroups::probe()?.on(&config.folder);
         let host = zygote.probe(&config.folder, &cgroups).await?;
+        let images = Images::open(&config.folder, config.images)?;
         let (records, unfinished) = store.read()?;
-        let shared = Arc::new(Shared { store, zygote, cgroups, host, ranges: Mutex::default(), boxes: Mutex::default() });
+        let shared = Arc::new(Shared { store, images, zygote, cgroups, host, ranges: Mutex::default(), boxes: Mutex::default() });
         let mut opened = Opened { leaks: unfinished, ..Opened::default() };
         let groups: BTreeSet<String> = records.iter().map(|record| record.place.group.clone()).collect();
         for record in records {
@@ -148,12 +160,45 @@ impl Sandboxes {
 
     /// The host's own programs below a root of ours.
     pub fn host_image(&self) -> io::Result<Rootfs> {
-        host_image(&self.shared.store.folder().join("image"))
+        match self.shared.images.rootfs(HOST) {
+            Err(ImageError::Here(error)) => Err(error),
+            other => other.map_err(io::Error::other),
+        }
+    }
+
+    /// What sandboxes begin with.
+    #[must_use]
+    pub fn images(&self) -> &Images {
+        &self.shared.images
+    }
+
+    /// Makes an image by steps, in sandboxes that `workshop` opens.
+    #[must_use]
+    pub fn build(&self, name: &str, recipe: Recipe, workshop: Workshop) -> Making {
+        let images = self.shared.images.clone();
+        self.shared.images.begin(name, template::key(&recipe), move |making, name| async move {
+            template::build(&images, recipe, &workshop, &making, &name).await
+        })
+    }
+
+    /// Removes an image, and its layers that nothing else has: no image, snapshot or sandbox, in whatever state. `false`: there is none.
+    pub async fn remove_image(&self, name: &str) -> Result<bool, ImageError> {
+        let held = async || {
+            let mut held = BTreeSet::new();
+            for boxed in self.list() {
+                let rootfs = boxed.place().await.rootfs;
+                held.extend(rootfs.layers);
+                held.extend(rootfs.parts.into_iter().flat_map(|part| part.layers));
+            }
+            held
+        };
+        self.shared.images.remove(name, held).await
     }
 
     /// Makes and starts a sandbox. One that does not start leaves nothing.
     pub async fn create(&self, spec: Spec, rootfs: Rootfs, policy: Policy) -> Result<Boxed, LifeError> {
         let shared = &self.shared;
+        let _layers_stay = shared.images.using().await;
         let range = lock(&shared.ranges).take().ok_or(LifeError::Ranges)?;
         let group = format!("{}{}", shared.store.prefix(), spec.id);
         let place = Place { rootfs, folder: shared.store.folder_of(&spec.id), group, range };
@@ -271,6 +316,11 @@ impl Boxed {
     /// What runs, or stands still. `None`: it has no processes.
     pub async fn sandbox(&self) -> Option<Sandbox> {
         self.inner.life.lock().await.sandbox.clone()
+    }
+
+    /// Where its files are.
+    pub(crate) async fn place(&self) -> Place {
+        self.inner.life.lock().await.record.place.clone()
     }
 
     /// Lets something happen to it, and returns when what follows has been done.
@@ -392,7 +442,7 @@ async fn tick(shared: Weak<Shared>) {
     }
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -42,11 +42,22 @@ pub struct Limits {
     pub cpu_millis: u32,
     /// `/run` and `/dev/shm` together, in bytes; counted in memory, too. Default: 64 MiB.
     pub tmp_bytes: u64,
+    /// Bytes that are read from the data folder's disk in a second. `None`, the default: as many as it gives.
+    pub read_bps: Option<u64>,
+    /// Bytes that are written to it in a second. `None`, the default: as many as it takes.
+    pub write_bps: Option<u64>,
+}
+
+impl Limits {
+    /// Whether the disk is bounded.
+    pub(crate) fn bound_the_disk(&self) -> bool {
+        self.read_bps.is_some() || self.write_bps.is_some()
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_bytes: 512 << 20, pids: 1_024, cpu_millis: 2_000, tmp_bytes: 64 << 20 }
+        Self { memory_bytes: 512 << 20, pids: 1_024, cpu_millis: 2_000, tmp_bytes: 64 << 20, read_bps: None, write_bps: None }
     }
 }
 
@@ -141,6 +152,9 @@ pub struct Part {
     pub source: PathBuf,
     /// Its name in the root: one component.
     pub name: String,
+    /// Changes to it that layers bring, the topmost first.
+    #[serde(default)]
+    pub layers: Vec<PathBuf>,
 }
 
 /// Why a [`Spec`] is refused.
@@ -190,6 +204,8 @@ impl Spec {
             ("pids", self.limits.pids.into(), 4),
             ("cpu_millis", self.limits.cpu_millis.into(), 10),
             ("tmp_bytes", self.limits.tmp_bytes, 1 << 20),
+            ("read_bps", self.limits.read_bps.unwrap_or(u64::MAX), 64 << 10),
+            ("write_bps", self.limits.write_bps.unwrap_or(u64::MAX), 64 << 10),
         ];
         if let Some((name, _, least)) = small.into_iter().find(|(_, value, least)| value < least) {
             return Err(SpecError::Small(name, least));
@@ -207,7 +223,8 @@ impl Spec {
 
 impl Rootfs {
     pub(crate) fn check(&self) -> Result<(), SpecError> {
-        if self.layers.is_empty() || self.layers.len() > MOST_LAYERS { Err(SpecError::Layers(self.layers.len())) } else { Ok(()) }
+        let most = self.parts.iter().map(|part| part.layers.len() + 1).fold(self.layers.len(), usize::max);
+        if self.layers.is_empty() || most > MOST_LAYERS { Err(SpecError::Layers(most)) } else { Ok(()) }
     }
 }
 

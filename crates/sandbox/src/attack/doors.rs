@@ -12,10 +12,10 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with},
 };
 
-use super::Case;
+use super::{Case, bounds};
 use crate::profile::Profile;
 
-type Knocked = Result<(), String>;
+pub(super) type Knocked = Result<(), String>;
 
 /// Every door, in the order of the reference.
 pub const CASES: &[Case] = &[
@@ -39,6 +39,11 @@ pub const CASES: &[Case] = &[
     Case { name: "devices_cannot_be_made", knock: devices },
     Case { name: "mounts_cannot_be_undone", knock: mounts_cannot_be_undone },
     Case { name: "the_host_is_not_in_sight", knock: the_host_is_not_in_sight },
+    Case { name: "files_in_memory_fill_only_their_share", knock: bounds::files_in_memory },
+    Case { name: "names_in_memory_fill_only_their_share", knock: bounds::names_in_memory },
+    Case { name: "holes_and_reserved_space_count", knock: bounds::holes_and_reserved_space },
+    Case { name: "bounds_of_a_process_cannot_be_raised", knock: bounds::bounds_of_a_process },
+    Case { name: "cve_2025_31133_covers_hold_under_every_name", knock: bounds::covers_under_every_name },
 ];
 
 /// A system call with plain numbers or null pointers for arguments: what it says is all that is wanted of it.
@@ -59,12 +64,12 @@ fn refused(what: &str, number: c_long, arguments: [c_long; 4]) -> Knocked {
     }
 }
 
-fn all(knocks: impl IntoIterator<Item = Knocked>) -> Knocked {
+pub(super) fn all(knocks: impl IntoIterator<Item = Knocked>) -> Knocked {
     let open: Vec<String> = knocks.into_iter().filter_map(Result::err).collect();
     if open.is_empty() { Ok(()) } else { Err(open.join("; ")) }
 }
 
-fn unwritable(path: &str) -> Knocked {
+pub(super) fn unwritable(path: &str) -> Knocked {
     match OpenOptions::new().write(true).open(path) {
         Ok(_) => Err(format!("{path} could be opened for writing")),
         Err(_) => Ok(()),
@@ -72,7 +77,7 @@ fn unwritable(path: &str) -> Knocked {
 }
 
 /// Not there, not readable, or empty.
-fn hidden(path: &str) -> Knocked {
+pub(super) fn hidden(path: &str) -> Knocked {
     match fs::read(path) {
         Ok(bytes) if !bytes.is_empty() => Err(format!("{path} could be read")),
         _ => Ok(()),

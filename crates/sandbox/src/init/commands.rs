@@ -40,10 +40,14 @@ pub(super) fn start(
     if env.iter().any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')) {
         return Err(Fault::new(FaultKind::Invalid, "a variable's name has no =, and neither name nor value a zero byte"));
     }
-    let cwd = cwd.unwrap_or(&user.home);
+    let (cwd, otherwise) = cwd.map_or((user.home.as_str(), Some("/")), |cwd| (cwd, None));
     // A descriptor that is found within `/proc/self/fd` is not a place.
-    let entered = user.does(|| enterable(cwd)).and_then(|entered| entered);
-    let cwd = entered.map_err(|error| Fault::of(&format!("cwd {cwd:?}"), &error))?;
+    let entered = user.does(|| match (enterable(cwd), otherwise) {
+        // Images of somebody else's have no home for everybody.
+        (Err(error), Some(otherwise)) if error.kind() == io::ErrorKind::NotFound => enterable(otherwise),
+        (entered, _) => entered,
+    });
+    let cwd = entered.and_then(|entered| entered).map_err(|error| Fault::of(&format!("cwd {cwd:?}"), &error))?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", PATH);
     command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name).envs(env);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use skep_sandbox::{Command, FaultKind, Limits, Profile, RequestError, Sandbox, Spec, Status, Volume, attack};
+use skep_sandbox::{Command, FaultKind, Fence, Limits, Profile, RequestError, Sandbox, Spec, Status, Volume, attack};
 
 use crate::boxed::{BOTH, Bench, PROGRAM, most_powerful, run, sh};
 
@@ -66,6 +66,11 @@ cases! {
     devices_cannot_be_made
     mounts_cannot_be_undone
     the_host_is_not_in_sight
+    files_in_memory_fill_only_their_share
+    names_in_memory_fill_only_their_share
+    holes_and_reserved_space_count
+    bounds_of_a_process_cannot_be_raised
+    cve_2025_31133_covers_hold_under_every_name
 }
 
 #[test]
@@ -233,4 +238,76 @@ async fn a_storm_of_zombies_is_reaped() {
     let left = sh(&sandbox, "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l").await;
     assert_eq!(left.trim(), "0");
     sandbox.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_of_output_is_kept_back_and_nobody_else_feels_it() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let (flooding, quiet) = (bench.sandbox(Profile::Strict).await, bench.sandbox(Profile::Strict).await);
+    // Nobody reads it: it fills its pipes, and waits.
+    let unread = flooding.exec(Command::shell("yes >&2 & exec yes")).await.unwrap();
+    let finished = flooding.exec(Command::shell("head -c 200M /dev/zero")).await.unwrap().output(1 << 20).await.unwrap();
+    assert_eq!((finished.status, finished.stdout.len()), (Status::Code(0), 1 << 20));
+    assert_eq!(sh(&quiet, "echo fine").await, "fine\n");
+    drop(unread);
+    flooding.remove().await.unwrap();
+    quiet.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_sandbox_does_not_reach_what_another_serves() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let (one, other) = (bench.sandbox(Profile::Workstation).await, bench.sandbox(Profile::Workstation).await);
+    let serve = "import socket,time\nport=socket.create_server(('0.0.0.0',7777))\n\
+                 named=socket.socket(socket.AF_UNIX)\nnamed.bind('\\0skep-secret')\nnamed.listen()\nprint('up',flush=True)\ntime.sleep(60)";
+    let mut server = one.exec(Command::new(&["/usr/bin/python3", "-c", serve]).user(0)).await.unwrap();
+    let mut up = [0; 3];
+    tokio::io::AsyncReadExt::read_exact(server.stdout.as_mut().unwrap(), &mut up).await.unwrap();
+    one.connect(7_777).await.unwrap();
+    assert!(matches!(other.connect(7_777).await, Err(RequestError::Fault(fault)) if fault.kind == FaultKind::Refused));
+    let call =
+        "import socket\ntry:\n socket.socket(socket.AF_UNIX).connect('\\0skep-secret')\n print('open')\nexcept OSError as e: print('shut')";
+    let called = run(&other, Command::new(&["/usr/bin/python3", "-c", call]).user(0)).await;
+    assert_eq!(String::from_utf8_lossy(&called.stdout), "shut\n", "{}", String::from_utf8_lossy(&called.stderr));
+    for pid in [one.pid(), other.pid()] {
+        let line = format!("kill -0 {pid}");
+        assert_ne!(run(&other, Command::shell(&line).user(0)).await.status, Status::Code(0), "process {pid} of the host is in sight");
+    }
+    one.remove().await.unwrap();
+    other.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_one_changes_of_a_shared_layer_another_does_not_see() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let (one, other) = (bench.sandbox(Profile::Workstation).await, bench.sandbox(Profile::Workstation).await);
+    let change = "echo changed > /etc/hosts; echo changed > /usr/bin/env; python3 - <<'E'\n\
+                  import mmap\nf=open('/etc/services','r+b')\nm=mmap.mmap(f.fileno(),0)\nm[0:7]=b'changed'\nm.flush()\nE";
+    run(&one, Command::shell(change).user(0)).await;
+    for path in ["/etc/hosts", "/usr/bin/env", "/etc/services"] {
+        let head = |sandbox: &Sandbox| {
+            let sandbox = sandbox.clone();
+            async move { run(&sandbox, Command::new(&["head", "-c", "7", path])).await.stdout }
+        };
+        assert_eq!(head(&one).await, b"changed", "{path}");
+        assert_ne!(head(&other).await, b"changed", "{path}");
+    }
+    one.remove().await.unwrap();
+    other.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_disk_is_read_and_written_no_faster_than_its_bound() {
+    let Some(bench) = Bench::set_up().await else { return };
+    if let Some(missing) = bench.host.missing(Fence::IoLimit) {
+        return println!("passed over: this machine has no IoLimit: {} ({})", missing.why, missing.fix);
+    }
+    let limits = Limits { write_bps: Some(4 << 20), ..Limits::default() };
+    let slow = bench.start(&Spec { limits, ..bench.spec(Profile::Strict) }).await.unwrap();
+    let line = "dd if=/dev/zero of=fill bs=512k count=16 oflag=direct 2>&1 | tail -1";
+    let began = std::time::Instant::now();
+    let said = sh(&slow, line).await;
+    // 8 MiB at 4 MiB a second; the first of it may go at once.
+    assert!(began.elapsed() > Duration::from_millis(1_000), "{:?}: {said}", began.elapsed());
+    slow.remove().await.unwrap();
 }

@@ -28,7 +28,7 @@ impl Bench {
             return None;
         }
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let (zygote, cgroups) = (Zygote::start(Path::new(PROGRAM)).unwrap(), Cgroups::probe().unwrap());
+        let (zygote, cgroups) = (Zygote::start(Path::new(PROGRAM)).unwrap(), Cgroups::probe().unwrap().on(folder.path()));
         let host = zygote.probe(folder.path(), &cgroups).await.unwrap();
         let lacking =
             BOTH.iter().flat_map(|profile| profile.demands()).find_map(|&fence| host.missing(fence).map(|missing| (fence, missing)));

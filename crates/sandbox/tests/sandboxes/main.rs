@@ -4,5 +4,7 @@
 
 mod attacks;
 mod boxed;
+mod images;
 mod recovery;
 mod running;
+mod work;
