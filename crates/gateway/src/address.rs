@@ -29,10 +29,22 @@ impl Egress {
 }
 
 /// Whether an address is somebody on the Internet, and not this machine, its network, or its provider.
-fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+/// The IPv4 address that is reached by way of this one: mapped, 6to4, NAT64.
+pub(crate) fn inner(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    let [a, b, c, .., y, z] = address.segments();
+    let joined = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
+    match (a, b) {
+        (0x64, 0xff9b) => Some(joined(y, z)),
+        (0x2002, _) => Some(joined(b, c)),
+        _ => address.to_ipv4_mapped(),
     }
 }
 
@@ -68,6 +80,19 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_is_inside_of_an_address_is_found() {
+        for (outer, inner) in [
+            ("::ffff:10.0.0.1", Some("10.0.0.1")),
+            ("64:ff9b::a00:1", Some("10.0.0.1")),
+            ("2002:a00:1::1", Some("10.0.0.1")),
+            ("2606:4700::1111", None),
+            ("1.1.1.1", None),
+        ] {
+            assert_eq!(super::inner(outer.parse().unwrap()), inner.map(|inner| inner.parse().unwrap()), "{outer}");
+        }
+    }
+
     #[test]
     fn only_public_addresses_are_public() {
         for public in ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"] {

@@ -10,6 +10,8 @@ mod address;
 pub mod body;
 mod connect;
 mod header;
+#[cfg(target_os = "linux")]
+pub mod net;
 mod outbound;
 mod secret;
 pub mod websocket;
