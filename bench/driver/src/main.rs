@@ -1,14 +1,24 @@
-//! Figures that only the inside of a process can show: `skep-bench isolates --json [--quick]` and `skep-bench actors …` print one JSON object per
-//! metric. Driven by `bench/run.mjs`, which sets the peer's figures beside them; not a load generator.
+//! Figures that only the inside of a process can show: `skep-bench isolates --json [--quick]`, `skep-bench actors …` and `skep-bench network …` print one
+//! JSON object per metric. Driven by `bench/run.mjs`, which sets the peer's figures beside them; not a load generator.
 
 mod actors;
 mod isolates;
 mod memory;
 mod neighbour;
+#[cfg(target_os = "linux")]
+mod network;
 
 use anyhow::{Result, bail};
 
-fn main() -> Result<()> {
+fn main() -> Result<std::process::ExitCode> {
+    #[cfg(target_os = "linux")]
+    if let Some(code) = skep_sandbox::child().or_else(network::child) {
+        return Ok(code);
+    }
+    measure().map(|()| std::process::ExitCode::SUCCESS)
+}
+
+fn measure() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let quick = args.iter().any(|a| a == "--quick");
     let json = args.iter().any(|a| a == "--json");
@@ -33,9 +43,12 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        #[cfg(target_os = "linux")]
+        Some("network") => network::run(quick, only.as_deref(), &print),
         _ => bail!(
             "usage: skep-bench isolates [--json] [--quick] [--only start|warm|memory|churn|snapshot|neighbour] [--image FILE]\n       \
-             skep-bench actors [--json] [--quick] [--only rusqlite|log]"
+             skep-bench actors [--json] [--quick] [--only rusqlite|log]\n       \
+             skep-bench network [--json] [--quick] [--only sandbox|veth]"
         ),
     }
 }
