@@ -66,7 +66,9 @@ impl Cgroups {
                     CONTROLLERS.into_iter().filter(|wanted| mount.options.split(',').any(|o| o == *wanted)).map(str::to_owned).collect()
                 }
             };
-            if mount.unified || !controllers.is_empty() {
+            // A tree in which this user can make no groups is of no use to it.
+            let mine = !folder.exists() || rustix::fs::access(&folder, rustix::fs::Access::WRITE_OK).is_ok();
+            if mine && (mount.unified || !controllers.is_empty()) {
                 hierarchies.push(Hierarchy { folder, unified: mount.unified, controllers });
             }
         }

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fence {
-    /// Root within is nobody outside.
+    /// Root within is nobody outside, or, without a range of ids, only who started it.
     UserNamespace,
+    /// Ids of its own for each user within. Without it (ordinary users) all within are one user, who is root there.
+    IdRange,
     /// Its own mounts; the host's are not there.
     MountNamespace,
     /// Its own processes; the host's cannot be seen or signalled.
@@ -93,6 +95,12 @@ impl Host {
         }
     }
 
+    /// Whether a sandbox is put together by a process that has given up the host's ids first: all that an ordinary user can do.
+    #[must_use]
+    pub fn ids_first(&self) -> bool {
+        !self.has(Fence::IdsLast)
+    }
+
     /// Whether a fence stands.
     #[must_use]
     pub fn has(&self, fence: Fence) -> bool {
@@ -114,7 +122,7 @@ fn fix(fence: Fence) -> &'static str {
         | Fence::UtsNamespace
         | Fence::CgroupNamespace => "run as root; in a container: give it SYS_ADMIN and --security-opt seccomp=unconfined",
         Fence::IdmappedMounts => "run as root on Linux 5.19 or later, with the data folder on ext4, XFS or btrfs",
-        Fence::IdsLast => "run as root",
+        Fence::IdsLast | Fence::IdRange => "run as root",
         Fence::Overlay => {
             "load it: modprobe overlay; put the data folder on a disk (an overlay's upper cannot be on an overlay, NFS or FUSE)"
         }

@@ -42,7 +42,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const COPIES: usize = 32;
 
 /// Is the sandbox's init, until it ends.
-pub(crate) fn serve(listener: OwnedFd, device: Option<OwnedFd>, profile: Profile) -> ! {
+pub(crate) fn serve(listener: OwnedFd, device: Option<OwnedFd>, profile: Profile, single: bool) -> ! {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(COPIES)
@@ -50,16 +50,24 @@ pub(crate) fn serve(listener: OwnedFd, device: Option<OwnedFd>, profile: Profile
         .thread_keep_alive(Duration::from_millis(500))
         .build();
     let served = runtime.and_then(|runtime| {
-        let init = Rc::new(Init { profile, device, commands: RefCell::default(), node: RefCell::default() });
+        let init = Rc::new(Init { within: Within { profile, single }, device, commands: RefCell::default(), node: RefCell::default() });
         tokio::task::LocalSet::new().block_on(&runtime, init.run(listener))
     });
     std::process::exit(i32::from(served.is_err()))
 }
 
+/// What holds for everybody within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Within {
+    profile: Profile,
+    /// There is one user, whatever its names.
+    single: bool,
+}
+
 type Node = Rc<AsyncFd<OwnedFd>>;
 
 struct Init {
-    profile: Profile,
+    within: Within,
     /// The network device, for every node that comes: the one that made it may be gone.
     device: Option<OwnedFd>,
     /// Commands that were started for the node and have not ended.
@@ -137,8 +145,8 @@ impl Init {
 
     /// What is done with files is done by threads, so that a slow disk holds nobody else up.
     async fn files(&self, node: &Node, id: u64, ask: Ask, given: Vec<OwnedFd>) {
-        let profile = self.profile;
-        let begun = spawn_blocking(move || files::begin(ask, given.into_iter().next(), profile)).await;
+        let within = self.within;
+        let begun = spawn_blocking(move || files::begin(ask, given.into_iter().next(), within)).await;
         let begun = begun.unwrap_or_else(|_| Err(Fault::new(FaultKind::Failed, "init failed at it")));
         let (answer, copy) = match begun {
             Ok((answer, copy)) => (Ok(answer), copy),
@@ -164,8 +172,8 @@ impl Init {
         terminal: Option<wire::PtySize>,
         given: Vec<OwnedFd>,
     ) -> Result<(u32, Option<OwnedFd>), Fault> {
-        let user = users::find(user, self.profile)?;
-        let (pid, master) = commands::start(argv, env, cwd, &user, terminal, given, self.profile)?;
+        let user = users::find(user, self.within)?;
+        let (pid, master) = commands::start(argv, env, cwd, &user, terminal, given, self.within.profile)?;
         self.commands.borrow_mut().insert(pid);
         Ok((pid, master))
     }

@@ -37,7 +37,7 @@ pub use image::{
     Action, Allows, Base, Bounds, Credentials, HOST, Image, ImageConfig, ImageError, ImageRules, Images, Level, Line, Making, Platform,
     Reach, Recipe, RecipeStep, Source, UnpackError, Workshop, base, host_image,
 };
-pub use plan::{Namespace, Op, Plan, PlanError, plan};
+pub use plan::{Namespace, Op, Owner, Plan, PlanError, plan};
 pub use profile::Profile;
 pub use range::{Range, Ranges};
 pub use record::{Process, Record, StoreError};

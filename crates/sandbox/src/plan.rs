@@ -23,6 +23,9 @@ pub enum Op {
     Join { given: usize },
     /// Makes the user namespace of these ids; nothing is in it yet.
     Users { range: Range },
+    /// Into a user namespace in which this process's own ids are root's, and there are no others: what an ordinary user can make. What is made from
+    /// here on belongs to that namespace.
+    OwnUsers,
     /// Out of the host's namespaces. They stay the host's: only `Become` gives up what makes them governable.
     Leave { namespaces: Vec<Namespace> },
     /// What follows is process 1 of the new pid namespace.
@@ -42,9 +45,9 @@ pub enum Op {
     /// A fresh `/proc` of the new pid namespace.
     Proc,
     /// `/dev` with the devices that every program counts on, terminals, and shared memory.
-    Devices { range: Range, shared_bytes: u64 },
+    Devices { owner: Owner, shared_bytes: u64 },
     /// A file system in memory.
-    Memory { at: String, bytes: u64, mode: u16, range: Range },
+    Memory { at: String, bytes: u64, mode: u16, owner: Owner },
     /// A setting of the kernel, in the new namespaces.
     Setting { key: String, value: String },
     /// Nothing can be read there any more. What is missing is passed over.
@@ -83,6 +86,16 @@ pub enum Op {
     Seccomp { profile: Profile },
 }
 
+/// Whose a file system of the sandbox's own is, as the process that mounts it sees ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// The root of a range: mounted by the host's root.
+    Range(Range),
+    /// The only user that there is.
+    Own,
+}
+
 /// A namespace of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -103,6 +116,8 @@ pub struct Plan {
     pub ops: Vec<Op>,
     /// What init must know of it.
     pub profile: Profile,
+    /// Whether all within are one user.
+    pub single: bool,
 }
 
 /// Why there is no plan.
@@ -160,7 +175,12 @@ pub fn plan(spec: &Spec, host: &Host, place: &Place, groups: usize) -> Result<Pl
         }
     }
     let mut ops: Vec<Op> = (0..groups).map(|given| Op::Join { given }).collect();
-    ops.extend([Op::Users { range: place.range }, Op::Leave { namespaces: namespaces(host) }, Op::Fork, Op::Private]);
+    let owner = if host.ids_first() { Owner::Own } else { Owner::Range(place.range) };
+    ops.push(match owner {
+        Owner::Own => Op::OwnUsers,
+        Owner::Range(range) => Op::Users { range },
+    });
+    ops.extend([Op::Leave { namespaces: namespaces(host) }, Op::Fork, Op::Private]);
     ops.push(Op::Stage { over: place.folder.join("stage") });
     root(&mut ops, spec, place);
     ops.extend(spec.volumes.iter().enumerate().map(|(n, volume)| Op::Volume {
@@ -168,9 +188,9 @@ pub fn plan(spec: &Spec, host: &Host, place: &Place, groups: usize) -> Result<Pl
         at: volume.target.clone(),
         read_only: volume.read_only,
     }));
-    inside(&mut ops, spec, place.range);
+    inside(&mut ops, spec, owner);
     confine(&mut ops, spec, host);
-    Ok(Plan { ops, profile: spec.profile })
+    Ok(Plan { ops, profile: spec.profile, single: owner == Owner::Own })
 }
 
 fn namespaces(host: &Host) -> Vec<Namespace> {
@@ -210,15 +230,18 @@ fn root(ops: &mut Vec<Op>, spec: &Spec, place: &Place) {
 }
 
 /// What every program counts on, and what none may see.
-fn inside(ops: &mut Vec<Op>, spec: &Spec, range: Range) {
+fn inside(ops: &mut Vec<Op>, spec: &Spec, owner: Owner) {
     let setting = |key: &str, value: String| Op::Setting { key: key.into(), value };
-    let last = range.first + Range::LENGTH - 1;
+    let (first, last) = match owner {
+        Owner::Range(range) => (range.first, range.first + Range::LENGTH - 1),
+        Owner::Own => (0, 0),
+    };
     ops.extend([
         Op::Proc,
-        Op::Devices { range, shared_bytes: spec.limits.tmp_bytes / 2 },
-        Op::Memory { at: "/run".into(), bytes: spec.limits.tmp_bytes / 2, mode: 0o755, range },
+        Op::Devices { owner, shared_bytes: spec.limits.tmp_bytes / 2 },
+        Op::Memory { at: "/run".into(), bytes: spec.limits.tmp_bytes / 2, mode: 0o755, owner },
         setting("net/ipv4/ip_unprivileged_port_start", "0".into()),
-        setting("net/ipv4/ping_group_range", format!("{} {last}", range.first)),
+        setting("net/ipv4/ping_group_range", format!("{first} {last}")),
         Op::Hostname { name: spec.hostname.clone() },
         Op::Loopback,
     ]);
@@ -234,7 +257,10 @@ fn inside(ops: &mut Vec<Op>, spec: &Spec, range: Range) {
 /// The way in, which is one way.
 fn confine(ops: &mut Vec<Op>, spec: &Spec, host: &Host) {
     let profile = spec.profile;
-    ops.extend([Op::Pivot, Op::Become]);
+    ops.push(Op::Pivot);
+    if !host.ids_first() {
+        ops.push(Op::Become);
+    }
     if let Network::Tun { gateway, .. } = spec.network {
         ops.push(Op::Resolver { at: gateway });
     }
@@ -357,6 +383,18 @@ mod tests {
         assert!(matches!(plan(&spec, &host, &place(), 0), Err(PlanError::Missing { fence: Fence::IoLimit, .. })));
         host.found(Fence::IoLimit, Ok(()));
         assert!(plan(&spec, &host, &place(), 0).is_ok());
+    }
+
+    #[test]
+    fn an_ordinary_user_gives_up_its_ids_first() {
+        let mut host = every_fence();
+        let missing = [Fence::IdsLast, Fence::IdRange, Fence::IdmappedMounts];
+        host.standing.retain(|standing| !missing.contains(&standing.fence));
+        missing.into_iter().for_each(|fence| host.found(fence, Err("EPERM".into())));
+        assert!(matches!(plan(&spec(), &host, &place(), 0), Err(PlanError::Missing { .. })), "strict is not for ordinary users");
+        let plan = plan(&Spec { profile: Profile::Workstation, ..spec() }, &host, &place(), 0).unwrap();
+        assert!(plan.ops[0] == Op::OwnUsers && matches!(plan.ops[1], Op::Leave { .. }) && plan.single);
+        assert!(!plan.ops.iter().any(|op| matches!(op, Op::Users { .. } | Op::Become)));
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Profile {
         ];
         const STRICT: &[Fence] = &[
             Fence::UserNamespace,
+            Fence::IdRange,
             Fence::MountNamespace,
             Fence::PidNamespace,
             Fence::NetworkNamespace,

@@ -26,7 +26,6 @@ pub(crate) use probe::probe;
 use crate::{
     init, kernel,
     plan::{Namespace, Op, Plan},
-    profile::Profile,
     seccomp::Filters,
     zygote::Failed,
 };
@@ -68,7 +67,7 @@ pub(crate) fn begin(plan: &Plan, given: Vec<OwnedFd>, filters: &Filters) -> Resu
             drop(told);
             build.report = Some(File::from(tell));
             let done = build.all(after.get(1..).unwrap_or_default());
-            build.finish(done, plan.profile)
+            build.finish(done, plan)
         }
     }
 }
@@ -82,13 +81,13 @@ impl Build<'_> {
     }
 
     /// Tells how it went, and is init or nothing from here on.
-    fn finish(mut self, done: Result<(), Failed>, profile: Profile) -> ! {
+    fn finish(mut self, done: Result<(), Failed>, plan: &Plan) -> ! {
         let told = self.report.take().map(|mut report| {
             let text = serde_json::to_vec(&done).unwrap_or_default();
             report.write_all(&text)
         });
         match (done, told, self.listener.take()) {
-            (Ok(()), Some(Ok(())), Some(listener)) => init::serve(listener, self.device.take(), profile),
+            (Ok(()), Some(Ok(())), Some(listener)) => init::serve(listener, self.device.take(), plan.profile, plan.single),
             _ => std::process::exit(1),
         }
     }
@@ -100,6 +99,11 @@ impl Build<'_> {
                 let users = users::make(*range)?;
                 self.mounts.set_ids(users.try_clone()?, range.first);
                 self.users = Some(users);
+                Ok(())
+            }
+            Op::OwnUsers => {
+                users::own()?;
+                self.mounts.set_own();
                 Ok(())
             }
             Op::Leave { namespaces } => kernel::unshare(flags(namespaces)),
@@ -114,8 +118,8 @@ impl Build<'_> {
                 self.mounts.volume(volume, at, *read_only)
             }
             Op::Proc => self.mounts.proc(),
-            Op::Devices { range, shared_bytes } => self.mounts.devices(*range, *shared_bytes),
-            Op::Memory { at, bytes, mode, range } => self.mounts.memory(at, *bytes, *mode, *range),
+            Op::Devices { owner, shared_bytes } => self.mounts.devices(*owner, *shared_bytes),
+            Op::Memory { at, bytes, mode, owner } => self.mounts.memory(at, *bytes, *mode, *owner),
             Op::Setting { key, value } => self.mounts.setting(key, value),
             Op::Cover { at } => self.mounts.cover(at),
             Op::Freeze { at } => self.mounts.freeze(at),

@@ -287,7 +287,7 @@ impl Sandbox {
     pub async fn remove(&self) -> io::Result<()> {
         self.kill().await?;
         let folder = self.inner.folder.clone();
-        spawn_blocking(move || fs::remove_dir_all(folder)).await?
+        spawn_blocking(move || crate::record::remove(&folder)).await?
     }
 }
 

@@ -88,7 +88,7 @@ fn pair(size: PtySize) -> io::Result<(OwnedFd, OwnedFd)> {
 /// In the command's own process, before it is executed: a session of its own, the user's ids, and no capability but the profile's.
 fn become_command(user: &User, cwd: File, on_terminal: bool, profile: Profile) -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
     let (groups, user_id, group) = (user.gids(), Uid::from_raw(user.id), Gid::from_raw(user.group));
-    let kept = profile.command_capabilities();
+    let (kept, single) = (profile.command_capabilities(), user.single);
     move || {
         rustix::process::setsid()?;
         if on_terminal {
@@ -100,9 +100,11 @@ fn become_command(user: &User, cwd: File, on_terminal: bool, profile: Profile) -
                 rustix::thread::remove_capability_from_bounding_set(one)?;
             }
         }
-        rustix::thread::set_thread_groups(&groups)?;
-        rustix::thread::set_thread_res_gid(group, group, group)?;
-        rustix::thread::set_thread_res_uid(user_id, user_id, user_id)?;
+        if !single {
+            rustix::thread::set_thread_groups(&groups)?;
+            rustix::thread::set_thread_res_gid(group, group, group)?;
+            rustix::thread::set_thread_res_uid(user_id, user_id, user_id)?;
+        }
         let held = if user_id.is_root() { kept } else { CapabilitySet::empty() };
         rustix::thread::set_capabilities(None, CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() })?;
         rustix::process::fchdir(cwd.as_fd())?;

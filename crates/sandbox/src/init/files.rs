@@ -12,11 +12,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::users::{self, User};
-use crate::{
-    profile::Profile,
-    wire::{Answer, Ask, Entry, EntryKind, Fault, FaultKind},
+use super::{
+    Within,
+    users::{self, User},
 };
+use crate::wire::{Answer, Ask, Entry, EntryKind, Fault, FaultKind};
 
 /// Entries of one listing; what is deeper or more is an error, not a surprise.
 const MOST_ENTRIES: u64 = 1_000_000;
@@ -31,9 +31,9 @@ pub(super) enum Copy {
 
 pub(super) type Begun = Result<(Answer, Option<Copy>), Fault>;
 
-pub(super) fn begin(ask: Ask, given: Option<OwnedFd>, profile: Profile) -> Begun {
+pub(super) fn begin(ask: Ask, given: Option<OwnedFd>, all: Within) -> Begun {
     let pipe = || given.map(File::from).ok_or_else(|| Fault::new(FaultKind::Invalid, "a pipe is needed"));
-    let of = |id: u32| users::find(id, profile);
+    let of = |id: u32| users::find(id, all);
     let done = |done: io::Result<()>, path: &str| done.map(|()| (Answer::Done, None)).map_err(|error| Fault::of(path, &error));
     match ask {
         Ask::Read { path, user } => {

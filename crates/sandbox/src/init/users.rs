@@ -11,8 +11,8 @@ use rustix::{
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
+use super::Within;
 use crate::{
-    profile::Profile,
     range::Range,
     wire::{Fault, FaultKind},
 };
@@ -29,17 +29,20 @@ pub(super) struct User {
     pub groups: Vec<u32>,
     pub name: String,
     pub home: String,
+    /// There are no other ids: it is always the one that init has, too, whatever it is called.
+    pub single: bool,
 }
 
 /// The user of this id. One that no file knows has a group of the same number and no home.
-pub(super) fn find(id: u32, profile: Profile) -> Result<User, Fault> {
+pub(super) fn find(id: u32, within: Within) -> Result<User, Fault> {
     if id >= Range::LENGTH - 1 {
         return Err(Fault::new(FaultKind::Invalid, format!("there is no user {id}")));
     }
-    if id == 0 && !profile.allows_root() {
+    if id == 0 && !within.profile.allows_root() {
         return Err(Fault::new(FaultKind::Denied, "the profile of this sandbox has no root"));
     }
-    Ok(named(id, &text("/etc/passwd"), &text("/etc/group")))
+    let user = named(id, &text("/etc/passwd"), &text("/etc/group"));
+    Ok(if within.single { User { groups: vec![], single: true, ..user } } else { user })
 }
 
 fn text(path: &str) -> String {
@@ -50,7 +53,7 @@ fn text(path: &str) -> String {
 
 fn named(id: u32, passwd: &str, group: &str) -> User {
     let number = |field: &str| field.parse::<u32>().ok().filter(|number| *number < Range::LENGTH - 1);
-    let mut user = User { id, group: id, groups: vec![], name: id.to_string(), home: "/".into() };
+    let mut user = User { id, group: id, groups: vec![], name: id.to_string(), home: "/".into(), single: false };
     for line in passwd.lines() {
         let fields: Vec<&str> = line.split(':').collect();
         if let [name, _, found, group, _, home, _] = fields[..]
@@ -72,6 +75,9 @@ fn named(id: u32, passwd: &str, group: &str) -> User {
 impl User {
     /// Does it with this user's rights, and takes them off again. Of this thread only.
     pub(super) fn does<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        if self.single {
+            return Ok(work());
+        }
         set_thread_groups(&self.gids())?;
         set_thread_res_gid(None, Some(Gid::from_raw(self.group)), None)?;
         set_thread_res_uid(None, Some(Uid::from_raw(self.id)), None)?;
@@ -92,14 +98,16 @@ impl User {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Profile;
 
     #[test]
     fn hostile_files_name_nobody_they_should_not() {
         let user = named(1_000, "evil:x:1000:4294967295::/:/bin/sh\n", "a:x:99999999:evil\nb:x:27:evil,x\n:::\nc:x:-1:evil\n");
         assert_eq!((user.group, user.groups, user.name.as_str()), (1_000, vec![27], "evil"));
         assert_eq!(named(7, "", "").home, "/");
-        assert_eq!(find(0, Profile::Strict).unwrap_err().kind, FaultKind::Denied);
-        assert_eq!(find(65_535, Profile::Workstation).unwrap_err().kind, FaultKind::Invalid);
-        assert_eq!(find(u32::MAX, Profile::Workstation).unwrap_err().kind, FaultKind::Invalid);
+        let of = |profile| Within { profile, single: false };
+        assert_eq!(find(0, of(Profile::Strict)).unwrap_err().kind, FaultKind::Denied);
+        assert_eq!(find(65_535, of(Profile::Workstation)).unwrap_err().kind, FaultKind::Invalid);
+        assert_eq!(find(u32::MAX, of(Profile::Workstation)).unwrap_err().kind, FaultKind::Invalid);
     }
 }

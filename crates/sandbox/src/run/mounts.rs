@@ -14,8 +14,8 @@ use rustix::{
     },
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-        move_mount, open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+        fsmount, fsopen, move_mount, open_tree,
     },
     process::{Gid, Uid},
     thread::{CapabilitySets, capabilities, set_capabilities, set_thread_res_gid, set_thread_res_uid},
@@ -23,7 +23,7 @@ use rustix::{
 
 use crate::{
     kernel::{Attributes, set_attributes},
-    range::Range,
+    plan::Owner,
 };
 
 use super::missing;
@@ -35,6 +35,8 @@ const PROC_MAGIC: i64 = 0x9fa0;
 pub(super) struct Mounts {
     ids: Option<OwnedFd>,
     owner: u32,
+    /// Whether mounts belong to a namespace of ids that an ordinary user made.
+    own: bool,
     stage: Option<OwnedFd>,
     root: Option<OwnedFd>,
     /// The new `/proc` as it was before anything was put over it.
@@ -62,6 +64,11 @@ impl Mounts {
     /// Files have the ids of this user namespace, whose root is `owner` outside.
     pub(super) fn set_ids(&mut self, ids: OwnedFd, owner: u32) {
         (self.ids, self.owner) = (Some(ids), owner);
+    }
+
+    /// Files have the ids of this process, which are all that there are.
+    pub(super) fn set_own(&mut self) {
+        self.own = true;
     }
 
     pub(super) fn root(&self) -> io::Result<&OwnedFd> {
@@ -106,7 +113,11 @@ impl Mounts {
             ("index", "off"),
         ];
         options.iter().try_for_each(|(key, value)| fsconfig_set_string(&overlay, *key, *value))?;
-        as_owner(self.owner, || fsconfig_create(&overlay))??;
+        if self.own {
+            // Nobody but the host's root may use the attributes that an overlay else notes things down in.
+            fsconfig_set_flag(&overlay, "userxattr")?;
+        }
+        self.as_owner(|| fsconfig_create(&overlay))??;
         let tree = fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)?;
         if at != "/" {
             return self.put(&tree, at);
@@ -128,7 +139,7 @@ impl Mounts {
         set_attributes(volume, &Attributes { read_only, ids: self.ids.as_ref().map(AsFd::as_fd) })?;
         let mut place = self.find("/")?;
         for step in at.split('/').filter(|step| !step.is_empty()) {
-            match as_owner(self.owner, || mkdirat(&place, step, Mode::from_raw_mode(0o755)))? {
+            match self.as_owner(|| mkdirat(&place, step, Mode::from_raw_mode(0o755)))? {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -148,11 +159,12 @@ impl Mounts {
     }
 
     /// The folder and its nodes are the host root's: nobody within can put anything else in their place.
-    pub(super) fn devices(&mut self, range: Range, shared_bytes: u64) -> io::Result<()> {
+    pub(super) fn devices(&mut self, owner: Owner, shared_bytes: u64) -> io::Result<()> {
         let safe = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let devices = memory(&[("size", "64k"), ("mode", "755")], safe)?;
         for (name, major, minor) in [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)] {
-            mknodat(&devices, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(major, minor))?;
+            let kind = if self.own { FileType::RegularFile } else { FileType::CharacterDevice };
+            mknodat(&devices, name, kind, Mode::from_raw_mode(0o666), if self.own { 0 } else { makedev(major, minor) })?;
         }
         for (name, to) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")] {
             symlinkat(to, &devices, name)?;
@@ -160,18 +172,29 @@ impl Mounts {
         mkdirat(&devices, "pts", Mode::from_raw_mode(0o755))?;
         mkdirat(&devices, "shm", Mode::from_raw_mode(0o755))?;
         self.put(&devices, "/dev")?;
+        if self.own {
+            ["null", "zero", "full", "random", "urandom", "tty"].into_iter().try_for_each(|name| borrowed(&devices, name))?;
+        }
         let terminals = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        let group = (range.first + 5).to_string();
+        let group = match owner {
+            Owner::Range(range) => range.first + 5,
+            Owner::Own => 0,
+        };
+        let group = group.to_string();
         for (key, value) in [("mode", "620"), ("ptmxmode", "666"), ("gid", group.as_str())] {
             fsconfig_set_string(&terminals, key, value)?;
         }
         fsconfig_create(&terminals)?;
         self.put(&fsmount(&terminals, FsMountFlags::FSMOUNT_CLOEXEC, safe)?, "/dev/pts")?;
-        self.memory("/dev/shm", shared_bytes, 0o1777, range)
+        self.memory("/dev/shm", shared_bytes, 0o1777, owner)
     }
 
-    pub(super) fn memory(&mut self, at: &str, bytes: u64, mode: u16, range: Range) -> io::Result<()> {
-        let (bytes, mode, owner) = (bytes.to_string(), format!("{mode:o}"), range.first.to_string());
+    pub(super) fn memory(&mut self, at: &str, bytes: u64, mode: u16, owner: Owner) -> io::Result<()> {
+        let owner = match owner {
+            Owner::Range(range) => range.first,
+            Owner::Own => 0,
+        };
+        let (bytes, mode, owner) = (bytes.to_string(), format!("{mode:o}"), owner.to_string());
         let options = [("size", bytes.as_str()), ("mode", &mode), ("uid", &owner), ("gid", &owner), ("nr_inodes", "16384")];
         self.put(&memory(&options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)?, at)
     }
@@ -248,6 +271,10 @@ impl Mounts {
         Ok(())
     }
 
+    fn as_owner<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        if self.own { Ok(work()) } else { as_owner(self.owner, work) }
+    }
+
     /// A place in the new tree. Links are never followed: those in it may be anybody's.
     fn find(&self, at: &str) -> io::Result<OwnedFd> {
         let root = self.root()?;
@@ -261,6 +288,15 @@ impl Mounts {
         let found = self.find(at).map_err(|error| io::Error::new(error.kind(), format!("the place for {at}: {error}")))?;
         attach_over(mount, &found)
     }
+}
+
+/// The host's own device, over a file: where no devices can be made.
+fn borrowed(devices: &OwnedFd, name: &str) -> io::Result<()> {
+    let there = openat(CWD, format!("/dev/{name}"), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&there)?.st_mode) != FileType::CharacterDevice {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("/dev/{name} of the host is no device")));
+    }
+    attach(&clone_of(&there)?, devices, name)
 }
 
 fn open_below(folder: &OwnedFd, path: &str) -> io::Result<OwnedFd> {

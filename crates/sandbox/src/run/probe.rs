@@ -9,7 +9,10 @@ use std::{
 use rustix::{
     fs::CWD,
     io::Errno,
-    mount::{FsOpenFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsopen, mount_change, open_tree},
+    mount::{
+        FsOpenFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsopen, mount_change,
+        open_tree,
+    },
     pipe::{PipeFlags, pipe_with},
     thread::UnshareFlags,
 };
@@ -27,9 +30,20 @@ use super::{landlocked, network, users};
 
 /// Tries all that can be tried without cgroups; an error's text where one is missing.
 pub(crate) fn probe(folder: &Path, filters: &Filters) -> Vec<(Fence, Option<String>)> {
-    let leave = |namespace| move || kernel::unshare(namespace);
+    // Who cannot make mounts with the host's ids gives them up first, and is then asked what it can do.
+    let ids_last = tried(own_mounts);
+    let first = ids_last.is_some();
+    let leave = |namespace| {
+        move || {
+            if first {
+                users::own()?;
+            }
+            kernel::unshare(namespace)
+        }
+    };
     vec![
-        (Fence::UserNamespace, tried(user_namespace)),
+        (Fence::UserNamespace, tried(|| if first { users::own() } else { user_namespace() })),
+        (Fence::IdRange, tried(user_namespace)),
         (Fence::MountNamespace, tried(leave(UnshareFlags::NEWNS))),
         (Fence::PidNamespace, tried(leave(UnshareFlags::NEWPID))),
         (Fence::NetworkNamespace, tried(leave(UnshareFlags::NEWNET))),
@@ -37,11 +51,11 @@ pub(crate) fn probe(folder: &Path, filters: &Filters) -> Vec<(Fence, Option<Stri
         (Fence::UtsNamespace, tried(leave(UnshareFlags::NEWUTS))),
         (Fence::CgroupNamespace, tried(leave(UnshareFlags::NEWCGROUP))),
         (Fence::IdmappedMounts, tried(|| idmapped(folder))),
-        (Fence::IdsLast, tried(own_mounts)),
-        (Fence::Overlay, tried(|| overlay(folder))),
+        (Fence::IdsLast, ids_last),
+        (Fence::Overlay, tried(|| overlay(folder, first))),
         (Fence::NoNewPrivileges, tried(|| Ok(rustix::thread::set_no_new_privs(true)?))),
         (Fence::Seccomp, tried(|| seccomp(filters))),
-        (Fence::Tun, tried(tun)),
+        (Fence::Tun, tried(|| if first { users::own().and_then(|()| tun()) } else { tun() })),
         (Fence::Landlock, tried(|| rustix::thread::set_no_new_privs(true).map_err(io::Error::from).and_then(|()| landlocked()))),
     ]
 }
@@ -95,16 +109,22 @@ fn idmapped(folder: &Path) -> io::Result<()> {
     set_attributes(&layer, &Attributes { read_only: true, ids: Some(users.as_fd()) })
 }
 
-fn overlay(folder: &Path) -> io::Result<()> {
+fn overlay(folder: &Path, first: bool) -> io::Result<()> {
     let probe = Scratch(folder.join(format!("probe-{}", std::process::id())));
     for name in ["lower", "upper", "work"] {
         fs::create_dir_all(probe.0.join(name))?;
+    }
+    if first {
+        users::own()?;
     }
     own_mounts()?;
     rustix::process::chdir(&probe.0)?;
     let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")] {
         fsconfig_set_string(&overlay, key, value)?;
+    }
+    if first {
+        fsconfig_set_flag(&overlay, "userxattr")?;
     }
     Ok(fsconfig_create(&overlay)?)
 }
@@ -113,7 +133,7 @@ struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = crate::record::remove(&self.0);
     }
 }
 

@@ -49,6 +49,21 @@ pub(super) fn make(range: Range) -> io::Result<OwnedFd> {
     }
 }
 
+/// Leaves the host's ids for a namespace in which they are root's, and which has no others.
+pub(super) fn own() -> io::Result<()> {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    if user.is_root() {
+        let told = "root within would be the host's root: only an ordinary user's ids are given to a sandbox";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, told));
+    }
+    kernel::unshare(UnshareFlags::NEWUSER)?;
+    // Groups could be a way to files that the rest of the world may read and this user may not.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {} 1", user.as_raw()))?;
+    fs::write("/proc/self/gid_map", format!("0 {} 1", group.as_raw()))?;
+    Ok(())
+}
+
 /// Becomes root of the namespace, with no group of outside left.
 pub(super) fn enter(namespace: &OwnedFd) -> io::Result<()> {
     move_into_link_name_space(std::os::fd::AsFd::as_fd(namespace), Some(LinkNameSpaceType::User))?;

@@ -5,6 +5,7 @@
 mod attacks;
 mod boxed;
 mod images;
+mod ordinary;
 mod recovery;
 mod running;
 mod work;
