@@ -16,14 +16,15 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Bounds, ImageConfig, ImageError,
     making::{Level, Log},
-    unpack::{UnpackError, unpack},
+    unpack::{OPAQUE, UnpackError, unpack},
 };
 
 /// Of a manifest or an index, and of a configuration, in bytes.
 pub(super) const MOST_MANIFEST: u64 = 4 << 20;
 pub(super) const MOST_CONFIG: u64 = 8 << 20;
-/// So that an overlay takes them with those of templates and snapshots over them.
-const MOST_LAYERS: usize = 20;
+const MOST_LAYERS: usize = 256;
+/// Trees of one image, so that an overlay takes them with those of templates and snapshots over them; what an image has more is one tree, the lowest.
+const MOST_TREES: usize = 11;
 
 /// The SHA-256 of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -195,19 +196,23 @@ pub(super) fn assemble(found: &Found, store: &Path, bounds: Bounds, log: &Log) -
     let mut left = bounds;
     let mut trees: Vec<String> = Vec::new();
     let mut chain: Option<Digest> = None;
-    for (n, (diff, blob)) in diffs.iter().zip(&found.layers).enumerate() {
-        let next = chain.as_ref().map_or_else(|| diff.clone(), |below| Digest::of(format!("{below} {diff}").as_bytes()));
-        let name = format!("sha256-{}", next.hex());
-        let shown = format!("layer {} of {}", n + 1, diffs.len());
+    let pairs: Vec<(&Digest, &Blob)> = diffs.iter().zip(&found.layers).collect();
+    let (together, single) = pairs.split_at(pairs.len().saturating_sub(MOST_TREES - 1).max(1));
+    for (n, group) in std::iter::once(together).chain(single.chunks(1)).enumerate() {
+        for (diff, _) in group {
+            chain = Some(chain.map_or_else(|| (*diff).clone(), |below: Digest| Digest::of(format!("{below} {diff}").as_bytes())));
+        }
+        let kind = if group.len() > 1 { "folded" } else { "sha256" };
+        let name = format!("{kind}-{}", chain.as_ref().map_or("", Digest::hex));
+        let shown = format!("tree {} of {}, of {} layers", n + 1, single.len() + 1, group.len());
         if store.join(&name).is_dir() {
             log.say(Level::Info, format!("{shown}: is here already"));
         } else {
-            log.say(Level::Info, format!("{shown}: {diff}"));
+            log.say(Level::Info, format!("{shown}: {}", chain.as_ref().map(ToString::to_string).unwrap_or_default()));
             let lowers: Vec<PathBuf> = trees.iter().map(|tree| store.join(tree)).collect();
-            place(store, &name, |beside| layer(blob, diff, beside, &lowers, &mut left))?;
+            place(store, &name, |beside| unpacked(group, beside, &lowers, &mut left))?;
         }
         trees.insert(0, name);
-        chain = Some(next);
     }
     Ok((trees, config(file.config.unwrap_or_default())))
 }
@@ -232,6 +237,75 @@ pub(super) fn place(store: &Path, name: &str, make: impl FnOnce(&Path) -> Result
             Err(error)
         }
     }
+}
+
+/// Layers become one tree: each is unpacked over those before it, and then put into them.
+fn unpacked(group: &[(&Digest, &Blob)], beside: &Path, lowers: &[PathBuf], left: &mut Bounds) -> Result<(), ImageError> {
+    let Some(((first, blob), rest)) = group.split_first() else { return Ok(()) };
+    layer(blob, first, beside, lowers, left)?;
+    for (n, (diff, blob)) in rest.iter().enumerate() {
+        let mut over = beside.as_os_str().to_owned();
+        over.push(format!("-{n}"));
+        let over = PathBuf::from(over);
+        std::fs::create_dir(&over)?;
+        let put = layer(blob, diff, &over, &[beside.to_owned()], left).and_then(|()| Ok(fold(&over, beside)?));
+        crate::record::remove(&over)?;
+        put?;
+    }
+    rustix::fs::syncfs(std::fs::File::open(beside)?).map_err(io::Error::from)?;
+    Ok(())
+}
+
+/// Puts what an upper tree has into the lowest one, where nothing is left to be hidden. Both are nobody else's.
+fn fold(upper: &Path, lower: &Path) -> io::Result<()> {
+    use std::{
+        fs,
+        os::unix::fs::{FileTypeExt, MetadataExt, chown},
+    };
+    for entry in fs::read_dir(upper)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), lower.join(entry.file_name()));
+        let there = fs::symlink_metadata(&to).is_ok_and(|found| found.is_dir());
+        let kind = entry.file_type()?;
+        if kind.is_char_device() {
+            crate::record::remove(&to)?;
+        } else if kind.is_dir() && there && !is_opaque(&from) {
+            fold(&from, &to)?;
+            let found = fs::symlink_metadata(&from)?;
+            chown(&to, Some(found.uid()), Some(found.gid()))?;
+            fs::set_permissions(&to, found.permissions())?;
+        } else {
+            crate::record::remove(&to)?;
+            if kind.is_dir() {
+                plain(&from)?;
+            }
+            fs::rename(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// A tree of an upper layer that hides nothing any more.
+fn plain(folder: &Path) -> io::Result<()> {
+    use std::{fs, os::unix::fs::FileTypeExt};
+    match rustix::fs::lremovexattr(folder, OPAQUE) {
+        Err(rustix::io::Errno::NODATA) => {}
+        other => other?,
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()? {
+            kind if kind.is_dir() => plain(&entry.path())?,
+            kind if kind.is_char_device() => fs::remove_file(entry.path())?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_opaque(folder: &Path) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::lgetxattr(folder, OPAQUE, &mut value).is_ok_and(|length| length == 1 && value == *b"y")
 }
 
 fn layer(blob: &Blob, diff: &Digest, beside: &Path, lowers: &[PathBuf], left: &mut Bounds) -> Result<(), ImageError> {

@@ -107,8 +107,10 @@ const READY: Duration = Duration::from_secs(300);
 /// What one stream of one step may say without a line's end.
 const MOST_LINE: u64 = 4 << 10;
 const MOST_STEPS: usize = 200;
-/// Layers of the template itself; further steps add theirs to the last one's sandbox.
-const MOST_LAYERS: usize = 12;
+/// Layers that an image can have, and still be one that a sandbox begins with.
+const MOST_LAYERS: usize = 22;
+/// Layers of the template itself; further steps share one.
+const MOST_OWN: usize = 10;
 
 /// The template that a sandbox has whose owner asked for none: a shell, git, curl, Python and Node. Where the image has them nothing is installed, so
 /// that over the host's own programs it is made without a network.
@@ -222,7 +224,14 @@ pub(crate) async fn build(images: &Images, recipe: Recipe, workshop: &Workshop, 
     let base = begin(images, &recipe.from, log).await?;
     let build = Build { images, workshop, log };
     let digest = Digest::of(format!("{:?} {}", base.layers, base.host).as_bytes()).hex().to_owned();
-    let own = base.layers.len();
+    let room = MOST_LAYERS.saturating_sub(base.layers.len() + 2).min(MOST_OWN);
+    if room == 0 {
+        return Err(ImageError::Document(
+            "recipe",
+            format!("it begins with an image of {} layers, which leaves no room for its own", base.layers.len()),
+        ));
+    }
+    let most = base.layers.len() + room;
     let mut made = Made { layers: base.layers, host: base.host, config: base.config, digest, forced: recipe.force };
     (made.config.start, made.config.ready) = (None, None);
     if !made.host {
@@ -236,7 +245,7 @@ pub(crate) async fn build(images: &Images, recipe: Recipe, workshop: &Workshop, 
         log.say(Level::Info, shown(&step.action));
         let mut together = vec![(step, log)];
         // A template of many steps: the rest of them share a layer.
-        if made.layers.len() - own >= MOST_LAYERS {
+        if made.layers.len() >= most {
             for (step, number) in steps.by_ref() {
                 made.lead(&step.action, step.force)?;
                 together.push((step, build.log.of_step(number)));

@@ -183,6 +183,43 @@ async fn a_saved_image_and_a_layout_become_the_same_layers() {
 }
 
 #[tokio::test]
+async fn an_image_of_many_layers_is_what_they_are_together() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let node = open(&bench, ImageRules::default()).await;
+    let mut layers: Vec<Vec<u8>> = (0..20)
+        .map(|n: u32| Layer::default().file(&format!("all/{n}"), 0o644, b"x").file("last", 0o644, n.to_string().as_bytes()).tar())
+        .collect();
+    layers.insert(5, Layer::default().file("all/.wh.2", 0, b"").file("gone/a", 0o644, b"x").file("kept/a", 0o600, b"x").tar());
+    layers.insert(7, Layer::default().file(".wh.gone", 0, b"").file("kept/.wh..wh..opq", 0, b"").file("kept/b", 0o644, b"x").tar());
+    layers.insert(20, Layer::default().file("all/.wh.3", 0, b"").file("all/.wh.19", 0, b"").tar());
+    let names: Vec<String> = (0..layers.len()).map(|n| format!("{n}.tar")).collect();
+    let diffs: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", hex(layer))).collect();
+    let config = serde_json::json!({ "rootfs": { "diff_ids": diffs } }).to_string();
+    let manifest = serde_json::json!([{ "Config": "c", "Layers": names }]).to_string();
+    let saved = names.iter().zip(&layers).fold(Layer::default(), |tar, (name, layer)| tar.file(name, 0o644, layer));
+    let file = bench.folder.path().join("image.tar");
+    fs::write(&file, saved.file("c", 0o644, config.as_bytes()).file("manifest.json", 0o644, manifest.as_bytes()).tar()).unwrap();
+    let image = node.images().make("many", Source::Archive { path: file }, None).done().await.unwrap();
+    assert_eq!(image.layers.len(), 11);
+    assert_eq!(fs::read_dir(bench.folder.path().join("node/layer")).unwrap().count(), 11, "something of the folding is left");
+    let boxed = create(&bench, &node, "many", Profile::Strict).await;
+    let sandbox = boxed.sandbox().await.unwrap();
+    let entries = |folder: &'static str| {
+        let sandbox = sandbox.clone();
+        async move {
+            let names = sandbox.list(folder, 1_000, 1).await.unwrap();
+            names.into_iter().map(|entry| entry.path.rsplit('/').next().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>()
+        }
+    };
+    let all = entries("/all").await;
+    assert_eq!((all.len(), all.contains("2"), all.contains("3"), all.contains("19")), (18, false, false, true), "{all:?}");
+    assert_eq!(entries("/kept").await.into_iter().collect::<Vec<_>>(), ["b"]);
+    assert!(sandbox.stat("/gone", 1_000).await.is_err());
+    assert_eq!(sandbox.read_all("/last", 1_000).await.unwrap(), b"19");
+    boxed.happen(Input::Remove).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_not_what_its_digest_says_leaves_nothing() {
     let Some(bench) = Bench::set_up().await else { return };
     let Some(small) = Small::make() else { return };
