@@ -238,7 +238,7 @@ pub struct Images {
 
 struct Inner {
     folder: PathBuf,
-    rules: ImageRules,
+    rules: Mutex<ImageRules>,
     making: Mutex<HashMap<String, Making>>,
     /// Held for reading while a sandbox is being made of layers, for writing while layers are taken away.
     in_use: RwLock<()>,
@@ -246,7 +246,7 @@ struct Inner {
 
 impl Images {
     /// Opens the store in a folder that one node has; what was not finished is removed.
-    pub fn open(folder: &Path, rules: ImageRules) -> io::Result<Self> {
+    pub fn open(folder: &Path) -> io::Result<Self> {
         for name in ["image", "layer"] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(name))?;
             for entry in fs::read_dir(folder.join(name))? {
@@ -257,8 +257,13 @@ impl Images {
                 }
             }
         }
-        let inner = Inner { folder: folder.to_owned(), rules, making: Mutex::default(), in_use: RwLock::default() };
+        let inner = Inner { folder: folder.to_owned(), rules: Mutex::default(), making: Mutex::default(), in_use: RwLock::default() };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Says what bounds images that are made from now on. Before it is said no registry is in reach.
+    pub fn rule(&self, rules: ImageRules) {
+        *lock(&self.inner.rules) = rules;
     }
 
     /// One of them, by its name.
@@ -363,7 +368,7 @@ impl Images {
     }
 
     fn made(&self, name: &str, source: Source, credentials: Option<Credentials>, log: &Log) -> Result<Image, ImageError> {
-        let rules = &self.inner.rules;
+        let rules = lock(&self.inner.rules).clone();
         let found = match &source {
             Source::Host => {
                 self.host()?;

@@ -17,7 +17,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 use crate::{
     cgroup::Cgroups,
     fence::Host,
-    image::{HOST, ImageError, ImageRules, Images, Making, Recipe, Workshop, template},
+    image::{HOST, ImageError, Images, Making, Recipe, Workshop, template},
     range::Ranges,
     record::{Process, Record, Store, StoreError},
     sandbox::{Sandbox, StartError},
@@ -39,16 +39,6 @@ pub struct Config {
     pub folder: PathBuf,
     /// The program whose `main` begins with [`crate::child`]: usually `/proc/self/exe`.
     pub program: PathBuf,
-    /// What bounds the making of images.
-    pub images: ImageRules,
-}
-
-impl Config {
-    /// With no registry in reach.
-    #[must_use]
-    pub fn new(folder: PathBuf, program: PathBuf) -> Self {
-        Self { folder, program, images: ImageRules::default() }
-    }
 }
 
 /// What was found when a folder was opened.
@@ -135,7 +125,7 @@ impl Sandboxes {
         let zygote = Zygote::start(&config.program)?;
         let cgroups = Cgroups::probe()?.on(&config.folder);
         let host = zygote.probe(&config.folder, &cgroups).await?;
-        let images = Images::open(&config.folder, config.images)?;
+        let images = Images::open(&config.folder)?;
         let (records, unfinished) = store.read()?;
         let shared = Arc::new(Shared { store, images, zygote, cgroups, host, ranges: Mutex::default(), boxes: Mutex::default() });
         let mut opened = Opened { leaks: unfinished, ..Opened::default() };

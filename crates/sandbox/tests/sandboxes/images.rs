@@ -24,8 +24,9 @@ use crate::boxed::{Bench, PROGRAM, run, sh};
 const POLICY: Policy = Policy { timeout_ms: None, on_timeout: OnTimeout::Pause, auto_resume: true };
 
 async fn open(bench: &Bench, rules: ImageRules) -> Sandboxes {
-    let config = Config { images: rules, ..Config::new(bench.folder.path().join("node"), PROGRAM.into()) };
-    Sandboxes::open(config).await.unwrap().0
+    let node = Sandboxes::open(Config { folder: bench.folder.path().join("node"), program: PROGRAM.into() }).await.unwrap().0;
+    node.images().rule(rules);
+    node
 }
 
 /// Registries on this machine only.
@@ -362,9 +363,7 @@ async fn a_registry_leads_nowhere_that_may_not_be_reached() {
     let registry = Registry::start(blobs.clone(), index.clone(), None);
     let error = node.images().make("x", from(&registry), me()).done().await.unwrap_err();
     assert!(matches!(&*error, ImageError::Unreachable(_, why) if why.contains("may be reached")), "{error}");
-    drop(node);
-    let node =
-        Sandboxes::open(Config { images: here(), ..Config::new(bench.folder.path().join("other"), PROGRAM.into()) }).await.unwrap().0;
+    node.images().rule(here());
     for to in
         ["http://169.254.169.254/latest/", "https://169.254.169.254/", "file:///etc/passwd", "http://example.com/", "ftp://127.0.0.1/", ""]
     {

@@ -9,7 +9,7 @@ use crate::boxed::{Bench, PROGRAM, sh};
 const POLICY: Policy = Policy { timeout_ms: None, on_timeout: OnTimeout::Pause, auto_resume: true };
 
 async fn open(folder: &Path) -> (Sandboxes, Opened) {
-    Sandboxes::open(Config::new(folder.to_owned(), PROGRAM.into())).await.unwrap()
+    Sandboxes::open(Config { folder: folder.to_owned(), program: PROGRAM.into() }).await.unwrap()
 }
 
 async fn create(bench: &Bench, node: &Sandboxes, policy: Policy) -> Boxed {
