@@ -40,6 +40,9 @@ use crate::{
 /// The image that is always there: the host's own programs.
 pub const HOST: &str = "host";
 
+/// How names of layers begin that images, and not snapshots, are made of.
+const OWN: [&str; 4] = ["sha256-", "folded-", "debian-", "step-"];
+
 /// What an image is: layers that lie here, and how its programs are run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -362,7 +365,11 @@ impl Images {
             // In a task of its own: whatever happens in it, its end is told.
             let result = tokio::spawn(work).await.unwrap_or(Err(ImageError::Stopped));
             told.end(result);
-            lock(&images.inner.making).remove(&name);
+            let mut all = lock(&images.inner.making);
+            // Somebody may have begun it anew meanwhile.
+            if all.get(&name).is_some_and(Making::has_ended) {
+                all.remove(&name);
+            }
         });
         making
     }
@@ -423,34 +430,62 @@ impl Images {
     fn taken_away(&self, image: &Image, held: &BTreeSet<PathBuf>) -> io::Result<()> {
         fs::remove_file(self.file(&image.name))?;
         fs::File::open(self.inner.folder.join("image"))?.sync_all()?;
-        let others: BTreeSet<String> = self.list().into_iter().flat_map(|image| image.layers).collect();
-        let busy = !lock(&self.inner.making).is_empty();
+        if !lock(&self.inner.making).is_empty() {
+            // What is being made may have found a layer here: what is then left over goes when the store is opened next.
+            return Ok(());
+        }
+        let (others, snapshots) = (self.named(), self.snapshots()?);
         for name in image.layers.iter().filter(|name| !others.contains(*name)) {
-            let layer = self.layer(name);
-            let used = held.iter().any(|path| path.starts_with(&layer)) || self.in_a_snapshot(name)?;
-            // What is being made may have found it here: it is removed with the image that is made of it.
-            if used || busy || !layer.exists() {
-                continue;
-            }
-            let gone = self.layers().join(format!("{name}.gone"));
-            fs::rename(&layer, &gone)?;
-            remove(&gone)?;
+            self.drop_unless_held(name, held, &snapshots)?;
         }
         Ok(())
     }
 
-    /// Whether a snapshot's record speaks of this layer.
-    fn in_a_snapshot(&self, layer: &str) -> io::Result<bool> {
-        let entries = match fs::read_dir(self.inner.folder.join("snapshot")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            other => other?,
-        };
-        for entry in entries {
-            if fs::read_to_string(entry?.path()).is_ok_and(|text| text.contains(layer)) {
-                return Ok(true);
+    /// Removes layers of images that nothing has: what steps that failed, or images that were made anew, left. How many. For a node that begins.
+    pub(crate) fn sweep(&self, held: &BTreeSet<PathBuf>) -> io::Result<usize> {
+        let unreadable = fs::read_dir(self.inner.folder.join("image"))?.count() != self.list().len();
+        if unreadable {
+            // An image of another version has layers, too.
+            return Ok(0);
+        }
+        let (named, snapshots) = (self.named(), self.snapshots()?);
+        let mut gone = 0;
+        for entry in fs::read_dir(self.layers())? {
+            let Ok(name) = entry?.file_name().into_string() else { continue };
+            let own = OWN.iter().any(|prefix| name.starts_with(prefix));
+            if own && !named.contains(&name) && self.drop_unless_held(&name, held, &snapshots)? {
+                gone += 1;
             }
         }
-        Ok(false)
+        Ok(gone)
+    }
+
+    fn drop_unless_held(&self, name: &str, held: &BTreeSet<PathBuf>, snapshots: &[String]) -> io::Result<bool> {
+        let layer = self.layer(name);
+        let used = held.iter().any(|path| path.starts_with(&layer)) || snapshots.iter().any(|text| text.contains(name));
+        if used || !layer.exists() {
+            return Ok(false);
+        }
+        let gone = self.layers().join(format!("{name}.gone"));
+        fs::rename(&layer, &gone)?;
+        remove(&gone).map(|()| true)
+    }
+
+    /// Layers that images have.
+    fn named(&self) -> BTreeSet<String> {
+        self.list().into_iter().flat_map(|image| image.layers).collect()
+    }
+
+    /// What is written of snapshots: a layer that it speaks of is theirs.
+    fn snapshots(&self) -> io::Result<Vec<String>> {
+        match fs::read_dir(self.inner.folder.join("snapshot")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
+            Err(error) => Err(error),
+            Ok(entries) => {
+                let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+                paths.into_iter().filter(|path| path.is_file()).map(fs::read_to_string).collect()
+            }
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Opened {
     pub adopted: usize,
     /// Sandboxes whose processes are gone; what they changed is there.
     pub stopped: usize,
-    /// Groups and folders that belonged to none, and were removed.
+    /// Groups, folders and layers of images that belonged to none, and were removed.
     pub leaks: usize,
 }
 
@@ -133,6 +133,8 @@ impl Sandboxes {
         for record in records {
             shared.find_again(record, &mut opened).await?;
         }
+        let (images, held) = (shared.images.clone(), shared.held().await);
+        opened.leaks += spawn_blocking(move || images.sweep(&held)).await.map_err(io::Error::other)??;
         for leaked in shared.cgroups.names(&shared.store.prefix()).difference(&groups) {
             let group = shared.cgroups.named(leaked);
             spawn_blocking(move || group.end()).await.map_err(io::Error::other)??;
@@ -173,15 +175,7 @@ impl Sandboxes {
 
     /// Removes an image, and its layers that nothing else has: no image, snapshot or sandbox, in whatever state. `false`: there is none.
     pub async fn remove_image(&self, name: &str) -> Result<bool, ImageError> {
-        let held = async || {
-            let mut held = BTreeSet::new();
-            for boxed in self.list() {
-                let rootfs = boxed.place().await.rootfs;
-                held.extend(rootfs.layers);
-                held.extend(rootfs.parts.into_iter().flat_map(|part| part.layers));
-            }
-            held
-        };
+        let held = async || self.shared.held().await;
         self.shared.images.remove(name, held).await
     }
 
@@ -228,6 +222,18 @@ impl Sandboxes {
 }
 
 impl Shared {
+    /// Layers of all sandboxes, in whatever state.
+    async fn held(&self) -> BTreeSet<PathBuf> {
+        let boxes: Vec<Boxed> = lock(&self.boxes).values().cloned().collect();
+        let mut held = BTreeSet::new();
+        for boxed in boxes {
+            let rootfs = boxed.place().await.rootfs;
+            held.extend(rootfs.layers);
+            held.extend(rootfs.parts.into_iter().flat_map(|part| part.layers));
+        }
+        held
+    }
+
     async fn find_again(self: &Arc<Self>, mut record: Record, opened: &mut Opened) -> Result<(), OpenError> {
         lock(&self.ranges).claim(record.place.range);
         let alive = match record.state {

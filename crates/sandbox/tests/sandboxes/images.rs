@@ -15,8 +15,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 use skep_sandbox::{
-    Action, Base, Boxed, Command, Config, Credentials, HOST, Image, ImageError, ImageRules, Input, Level, OnTimeout, Platform, Policy,
-    Profile, Reach, Recipe, RecipeStep, Rootfs, Sandboxes, Source, Spec, Workshop,
+    Action, Base, Boxed, Command, Config, Credentials, HOST, Image, ImageError, ImageRules, Input, Level, OnTimeout, OpenError, Platform,
+    Policy, Profile, Reach, Recipe, RecipeStep, Rootfs, Sandboxes, Source, Spec, StoreError, Workshop,
 };
 
 use crate::boxed::{Bench, PROGRAM, run, sh};
@@ -27,6 +27,17 @@ async fn open(bench: &Bench, rules: ImageRules) -> Sandboxes {
     let node = Sandboxes::open(Config { folder: bench.folder.path().join("node"), program: PROGRAM.into() }).await.unwrap().0;
     node.images().rule(rules);
     node
+}
+
+/// The node of a folder that an earlier one had until a moment ago.
+async fn reopened(folder: &Path) -> (Sandboxes, skep_sandbox::Opened) {
+    for _ in 0..100 {
+        match Sandboxes::open(Config { folder: folder.to_owned(), program: PROGRAM.into() }).await {
+            Err(OpenError::Store(StoreError::InUse(_))) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the earlier node does not end");
 }
 
 /// Registries on this machine only.
@@ -462,10 +473,20 @@ async fn a_template_is_made_by_steps_and_made_again_from_what_is_there() {
     let again = node.build("again", recipe("echo $STAGE-$(id -un)-$(pwd) > said"), Arc::clone(&shop));
     assert_eq!(again.done().await.unwrap().layers, image.layers);
     assert!(again.log(0).iter().filter(|line| line.text == "is here already").count() >= 4);
+    let layers = bench.folder.path().join("node/layer");
+    for name in ["step-left", "sha256-left", "somebody-else-s"] {
+        fs::create_dir(layers.join(name)).unwrap();
+    }
     let failed = node.build("failed", recipe("echo last words; exit 3"), shop);
     let error = failed.done().await.unwrap_err();
     assert!(matches!(&*error, ImageError::Step { step: 6, why } if why.contains("code 3")), "{error}");
     assert!(failed.log(0).iter().any(|line| line.text == "last words") && node.images().get("failed").is_none() && node.list().is_empty());
+    drop((making, again, failed, node));
+    let (node, opened) = reopened(&bench.folder.path().join("node")).await;
+    let left: Vec<String> = fs::read_dir(&layers).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!((opened.leaks, left.len()), (2, image.layers.len() + 1), "{left:?}");
+    assert!(left.iter().all(|name| name == "somebody-else-s" || image.layers.contains(name)), "{left:?}");
+    assert!(node.images().rootfs("mine").is_ok());
 }
 
 #[tokio::test]
