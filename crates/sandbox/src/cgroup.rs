@@ -269,8 +269,12 @@ fn write(folder: &Path, file: &str, value: &str) -> io::Result<()> {
 pub struct Usage {
     /// Memory, page cache included, in bytes.
     pub memory_bytes: u64,
+    /// Of it, copies of files, which go when memory is needed.
+    pub cache_bytes: u64,
     /// Processes and threads.
     pub pids: u64,
+    /// Processor time since the start, in microseconds.
+    pub cpu_micros: u64,
 }
 
 /// The groups of one sandbox.
@@ -326,11 +330,17 @@ impl Group {
     /// What they use.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let read = |files: [&str; 2]| {
-            let one = |folder: &Path, file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok();
-            self.folders.iter().find_map(|(folder, _)| files.into_iter().find_map(|file| one(folder, file))).unwrap_or(0)
-        };
-        Usage { memory_bytes: read(["memory.current", "memory.usage_in_bytes"]), pids: read(["pids.current", "pids.current"]) }
+        // Of files that both versions have, only one has the line.
+        let first = |read: &dyn Fn(&Path) -> Option<u64>| self.folders.iter().find_map(|(folder, _)| read(folder));
+        let number = |file: &str| first(&|folder| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok());
+        let named = |file: &str, name: &str| first(&|folder| named(&fs::read_to_string(folder.join(file)).ok()?, name));
+        let used = || named("cpu.stat", "usage_usec").or_else(|| Some(number("cpuacct.usage")? / 1_000));
+        Usage {
+            memory_bytes: number("memory.current").or_else(|| number("memory.usage_in_bytes")).unwrap_or(0),
+            cache_bytes: named("memory.stat", "file").or_else(|| named("memory.stat", "total_cache")).unwrap_or(0),
+            pids: number("pids.current").unwrap_or(0),
+            cpu_micros: used().unwrap_or(0),
+        }
     }
 
     /// Removes the groups, once the last process has left them.
@@ -344,6 +354,11 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// The number after a name, in files that are lines of both.
+fn named(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.split_once(' ').filter(|(found, _)| *found == name)?.1.parse().ok())
 }
 
 /// With version 1 alone: with init its pid namespace ends, so that none is born meanwhile that stays.
@@ -386,6 +401,12 @@ mod tests {
         let shown: Vec<_> = found.hierarchies.iter().map(|h| (h.folder.to_str().unwrap(), h.unified, h.controllers.join(","))).collect();
         let memory = ("/x/memory", false, "memory".to_owned());
         assert_eq!(shown, [memory, ("/x/cpu", false, "cpu".to_owned()), ("/x/unified", true, String::new())]);
+    }
+
+    #[test]
+    fn numbers_are_found_by_their_names() {
+        let text = "nr_periods 7\nusage_usec 1234\nusage_usec_more 5\n";
+        assert_eq!((named(text, "usage_usec"), named(text, "usage"), named("", "x")), (Some(1_234), None, None));
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub enum RequestError {
 type Answered = Result<(Answer, Vec<OwnedFd>, Option<Exit>), Fault>;
 /// How a command ended, once it has. Closed without: the sandbox ended first.
 pub(crate) type Exit = watch::Receiver<Option<Status>>;
-pub(crate) type Copied = oneshot::Receiver<Result<u64, Fault>>;
+/// How many bytes a copy through a pipe had, once it has ended. Closed without: the sandbox ended first.
+pub type Copied = oneshot::Receiver<Result<u64, Fault>>;
 
 #[derive(Default)]
 struct Open {
@@ -107,10 +108,20 @@ impl Connection {
         }
     }
 
+    /// How the command of this number ends, which may have been started by an earlier node. Whether it runs at all must be asked afterwards.
+    pub(crate) fn exit_of(&self, pid: u32) -> Result<Exit, RequestError> {
+        self.with(|open| open.exits.entry(pid).or_insert_with(|| watch::channel(None).0).subscribe())
+    }
+
     async fn send(&self, id: u64, ask: Ask, given: &[BorrowedFd<'_>]) -> Result<(), RequestError> {
-        let request = Request { id, ask };
-        let sent = self.socket.async_io(Interest::WRITABLE, |socket| wire::send(socket, &request, given)).await;
-        sent.map_err(|error| {
+        let sent = async {
+            let (ask, long) = shortened(ask)?;
+            let mut given = given.to_vec();
+            given.extend(long.as_ref().map(AsFd::as_fd));
+            let request = Request { id, ask };
+            self.socket.async_io(Interest::WRITABLE, |socket| wire::send(socket, &request, &given)).await
+        };
+        sent.await.map_err(|error| {
             let _ = self.with(|open| (open.answers.remove(&id), open.copies.remove(&id)));
             RequestError::Here(error)
         })
@@ -119,6 +130,24 @@ impl Connection {
     fn with<T>(&self, work: impl FnOnce(&mut Open) -> T) -> Result<T, RequestError> {
         lock(&self.open).as_mut().map(work).ok_or(RequestError::Gone)
     }
+}
+
+/// A request that fits no packet goes beside it: what runs may be a whole script, and its variables many.
+fn shortened(ask: Ask) -> io::Result<(Ask, Option<OwnedFd>)> {
+    if ask.surely_short() {
+        return Ok((ask, None));
+    }
+    let text = serde_json::to_vec(&ask)?;
+    if text.len() <= wire::MOST_BYTES / 2 {
+        return Ok((ask, None));
+    }
+    if text.len() > wire::MOST_LONG {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a request of more than {} bytes", wire::MOST_LONG)));
+    }
+    let memory = rustix::fs::memfd_create("request", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(memory);
+    io::Write::write_all(&mut file, &text)?;
+    Ok((Ask::Long, Some(file.into())))
 }
 
 /// A socket's path has 108 bytes at most; a folder's descriptor makes every path short. The descriptor must live as long as the address is used.

@@ -6,11 +6,13 @@
 mod commands;
 mod files;
 mod users;
+mod watch;
 
 use std::{
     cell::RefCell,
-    collections::HashSet,
-    io,
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{self, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     rc::Rc,
     time::Duration,
@@ -22,14 +24,16 @@ use rustix::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    net::unix::pipe,
     signal::unix::{SignalKind, signal},
+    sync::Semaphore,
     task::{spawn_blocking, spawn_local},
 };
 
 use crate::{
     kernel,
     profile::Profile,
-    wire::{self, Answer, Ask, Fault, FaultKind, Request, Said, Status},
+    wire::{self, Active, Answer, Ask, Fault, FaultKind, PtySize, Request, Said, Status},
 };
 
 /// How long it goes on without a node before it ends the sandbox: a node that was killed comes back, or nobody does.
@@ -38,19 +42,27 @@ const ORPHAN: Duration = Duration::from_secs(600);
 /// How long processes have after `SIGTERM` when everything is to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Copies at once; further ones wait for a thread.
-const COPIES: usize = 32;
+/// Threads for files.
+const THREADS: usize = 32;
+
+/// Copies at once, which last as long as the other side likes; so that the threads that are left look things up meanwhile.
+const COPIES: usize = 26;
 
 /// Is the sandbox's init, until it ends.
 pub(crate) fn serve(listener: OwnedFd, device: Option<OwnedFd>, profile: Profile, single: bool) -> ! {
+    // What it makes, and what commands make, is for others to read and not to write; whatever the node was started with.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(COPIES)
+        .max_blocking_threads(THREADS)
         .thread_stack_size(256 << 10)
         .thread_keep_alive(Duration::from_millis(500))
         .build();
     let served = runtime.and_then(|runtime| {
-        let init = Rc::new(Init { within: Within { profile, single }, device, commands: RefCell::default(), node: RefCell::default() });
+        let copies = Semaphore::new(COPIES);
+        let within = Within { profile, single };
+        let init =
+            Rc::new(Init { within, device, commands: RefCell::default(), node: RefCell::default(), watches: watch::Watches::default(), copies });
         tokio::task::LocalSet::new().block_on(&runtime, init.run(listener))
     });
     std::process::exit(i32::from(served.is_err()))
@@ -71,9 +83,21 @@ struct Init {
     /// The network device, for every node that comes: the one that made it may be gone.
     device: Option<OwnedFd>,
     /// Commands that were started for the node and have not ended.
-    commands: RefCell<HashSet<u32>>,
+    commands: RefCell<HashMap<u32, Active>>,
     /// The node that came last.
     node: RefCell<Option<Node>>,
+    watches: watch::Watches,
+    copies: Semaphore,
+}
+
+/// What a command is started with.
+struct Start {
+    argv: Vec<String>,
+    env: BTreeMap<String, String>,
+    cwd: Option<String>,
+    user: u32,
+    terminal: Option<PtySize>,
+    tag: Option<String>,
 }
 
 impl Init {
@@ -115,17 +139,36 @@ impl Init {
         }
     }
 
-    async fn answer(self: Rc<Self>, node: Node, request: Request, given: Vec<OwnedFd>) {
+    async fn answer(self: Rc<Self>, node: Node, request: Request, mut given: Vec<OwnedFd>) {
         let id = request.id;
         let answer = |answer| Said::Answer { id, answer };
-        match request.ask {
-            Ask::Exec { argv, env, cwd, user, terminal } => match self.exec(&argv, env, cwd.as_deref(), user, terminal, given) {
+        let ask = match request.ask {
+            Ask::Long => match long(given.pop()) {
+                Ok(ask) => ask,
+                Err(fault) => return tell(&node, &answer(Err(fault)), &[]).await,
+            },
+            short => short,
+        };
+        match ask {
+            Ask::Exec { argv, env, cwd, user, terminal, tag } => match self.exec(Start { argv, env, cwd, user, terminal, tag }, given) {
                 Ok((pid, master)) => {
                     let beside: Vec<_> = master.iter().map(AsFd::as_fd).collect();
                     tell(&node, &answer(Ok(Answer::Started { pid })), &beside).await;
                 }
                 Err(fault) => tell(&node, &answer(Err(fault)), &[]).await,
             },
+            Ask::Commands => {
+                let lines: Vec<u8> = self.commands.borrow().values().flat_map(line).collect();
+                self.copied(&node, id, files::lines(lines, given.pop())).await;
+            }
+            Ask::Watch { path, user, watching } => {
+                let begun = self.watch(path, user, watching, given.pop());
+                tell(&node, &answer(begun.map(|()| Answer::Done)), &[]).await;
+            }
+            Ask::Settle => {
+                self.watches.settle().await;
+                tell(&node, &answer(Ok(Answer::Done)), &[]).await;
+            }
             Ask::Connect { port } => match connect(port).await {
                 Ok(socket) => tell(&node, &answer(Ok(Answer::Connected)), &[socket.as_fd()]).await,
                 Err(error) => tell(&node, &answer(Err(Fault::of(&format!("port {port}"), &error))), &[]).await,
@@ -147,13 +190,17 @@ impl Init {
     async fn files(&self, node: &Node, id: u64, ask: Ask, given: Vec<OwnedFd>) {
         let within = self.within;
         let begun = spawn_blocking(move || files::begin(ask, given.into_iter().next(), within)).await;
-        let begun = begun.unwrap_or_else(|_| Err(Fault::new(FaultKind::Failed, "init failed at it")));
+        self.copied(node, id, begun.unwrap_or_else(|_| Err(Fault::new(FaultKind::Failed, "init failed at it")))).await;
+    }
+
+    async fn copied(&self, node: &Node, id: u64, begun: files::Begun) {
         let (answer, copy) = match begun {
             Ok((answer, copy)) => (Ok(answer), copy),
             Err(fault) => (Err(fault), None),
         };
         tell(node, &Said::Answer { id, answer }, &[]).await;
         if let Some(copy) = copy {
+            let _place = self.copies.acquire().await;
             let copied = spawn_blocking(move || copy.run()).await;
             let (bytes, fault) = match copied.unwrap_or_else(|_| Err(Fault::new(FaultKind::Failed, "init failed at it"))) {
                 Ok(bytes) => (bytes, None),
@@ -163,19 +210,20 @@ impl Init {
         }
     }
 
-    fn exec(
-        &self,
-        argv: &[String],
-        env: std::collections::BTreeMap<String, String>,
-        cwd: Option<&str>,
-        user: u32,
-        terminal: Option<wire::PtySize>,
-        given: Vec<OwnedFd>,
-    ) -> Result<(u32, Option<OwnedFd>), Fault> {
+    fn exec(&self, start: Start, given: Vec<OwnedFd>) -> Result<(u32, Option<OwnedFd>), Fault> {
+        let Start { argv, env, cwd, user, terminal, tag } = start;
         let user = users::find(user, self.within)?;
-        let (pid, master) = commands::start(argv, env, cwd, &user, terminal, given, self.within.profile)?;
-        self.commands.borrow_mut().insert(pid);
+        let (pid, master) = commands::start(&argv, env.clone(), cwd.as_deref(), &user, terminal, given, self.within.profile)?;
+        let active = Active { pid, tag, argv, env, cwd, terminal: terminal.is_some() };
+        self.commands.borrow_mut().insert(pid, active);
         Ok((pid, master))
+    }
+
+    fn watch(&self, path: String, user: u32, watching: wire::Watching, pipe: Option<OwnedFd>) -> Result<(), Fault> {
+        let user = users::find(user, self.within)?;
+        let pipe = pipe.ok_or_else(|| Fault::new(FaultKind::Invalid, "a pipe is needed"))?;
+        let pipe = pipe::Sender::from_owned_fd(pipe).map_err(|error| Fault::of("pipe", &error))?;
+        self.watches.begin(path, user, watching, pipe)
     }
 
     /// Takes in every child that has ended, whoever its parent was.
@@ -187,7 +235,7 @@ impl Init {
                 (None, None) => continue,
             };
             let pid = pid.as_raw_nonzero().get().unsigned_abs();
-            if self.commands.borrow_mut().remove(&pid)
+            if self.commands.borrow_mut().remove(&pid).is_some()
                 && let Some(node) = self.node.borrow().clone()
             {
                 spawn_local(async move { tell(&node, &Said::Exited { pid, status }, &[]).await });
@@ -216,6 +264,30 @@ impl Init {
         rustix::fs::sync();
         std::process::exit(0);
     }
+}
+
+/// A request that came beside its packet.
+fn long(file: Option<OwnedFd>) -> Result<Ask, Fault> {
+    let wrong = |why: &str| Fault::new(FaultKind::Invalid, why);
+    let file = File::from(file.ok_or_else(|| wrong("a long request is in a file"))?);
+    let mut text = Vec::new();
+    // Written through the same open file, whose place is at its end.
+    let file = io::Seek::rewind(&mut &file).map(|()| file);
+    let read = file.and_then(|file| file.take(wire::MOST_LONG as u64 + 1).read_to_end(&mut text));
+    read.map_err(|error| Fault::of("a long request", &error))?;
+    if text.len() > wire::MOST_LONG {
+        return Err(wrong("the request is too long"));
+    }
+    match serde_json::from_slice(&text) {
+        Ok(Ask::Long) | Err(_) => Err(wrong("is no request")),
+        Ok(ask) => Ok(ask),
+    }
+}
+
+fn line(value: &impl serde::Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 fn is_process(entry: &std::fs::DirEntry) -> bool {

@@ -31,7 +31,7 @@ mod wire;
 mod zygote;
 
 pub use cgroup::{Cgroups, Group, Hierarchy, Usage};
-pub use connection::{Connection, RequestError};
+pub use connection::{Connection, Copied, RequestError};
 pub use fence::{Fence, Host, Standing};
 pub use image::{
     Action, Allows, Base, Bounds, Credentials, HOST, Image, ImageConfig, ImageError, ImageRules, Images, Level, Line, Making, Platform,
@@ -41,9 +41,13 @@ pub use plan::{Namespace, Op, Owner, Plan, PlanError, plan};
 pub use profile::Profile;
 pub use range::{Range, Ranges};
 pub use record::{Process, Record, StoreError};
-pub use sandbox::{Command, Finished, Running, Sandbox, StartError, Stdio, Terminal};
+pub use sandbox::{
+    Changes, Command, Ending, Finished, Metrics, Part as FilePart, Running, SHORT, Sandbox, StartError, Stdio, Terminal, Written,
+};
 pub use sandboxes::{Boxed, Config, LifeError, OpenError, Opened, Sandboxes};
 pub use spec::{Limits, Network, Pair, Part, Place, Rootfs, Spec, SpecError, Volume};
 pub use state::{Effect, Input, OnTimeout, Policy, State, Stop, step};
-pub use wire::{Entry, EntryKind, Fault, FaultKind, PtySize, Status};
+pub use wire::{
+    Account, Active, Change, ChangeKind, Entry, EntryKind, Fault, FaultKind, Leads, Noticed, PtySize, Status, Watching, Writing,
+};
 pub use zygote::{Failed, Zygote, ZygoteError, child};

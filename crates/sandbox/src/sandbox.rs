@@ -26,18 +26,27 @@ use tokio::{
 };
 
 use crate::{
-    cgroup::{Cgroups, Group},
+    cgroup::{Cgroups, Group, Usage},
     connection::{self, Connection, Copied, Exit, RequestError},
     fence::Host,
     kernel,
     plan::{Op, Plan, PlanError, plan},
     spec::{Place, Spec},
-    wire::{Answer, Ask, Entry, PtySize, Status},
+    wire::{Account, Active, Answer, Ask, Entry, Noticed, PtySize, Status, Watching, Writing},
     zygote::{Zygote, ZygoteError},
 };
 
 /// Bytes in a pipe between a command and the node: each side works on without the other for that long.
 const PIPE_BYTES: usize = 256 << 10;
+
+/// What a new pipe takes at once.
+pub const SHORT: usize = 60 << 10;
+
+/// Of a listing: what a hostile init can make the node keep.
+const MOST_LINES: u64 = 256 << 20;
+
+/// Of one change: a path, what is there and what people wrote about it.
+const MOST_LINE: usize = 64 << 10;
 
 /// Why a sandbox does not start. Nothing is left of it but its folder.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +125,8 @@ impl Sandbox {
 
     /// Starts a command.
     pub async fn exec(&self, command: Command) -> Result<Running, RequestError> {
-        let Command { argv, env, cwd, user, terminal, stdio } = command;
-        let ask = Ask::Exec { argv, env, cwd, user, terminal };
+        let Command { argv, env, cwd, user, terminal, stdio, tag } = command;
+        let ask = Ask::Exec { argv, env, cwd, user, terminal, tag };
         if terminal.is_some() {
             let (pid, mut beside, exit) = self.started(ask, &[]).await?;
             let master = beside.pop().filter(is_terminal).ok_or(RequestError::Gone)?;
@@ -148,19 +157,104 @@ impl Sandbox {
 
     /// A file's bytes, as they come, and how the copy ended.
     pub async fn read(&self, path: &str, user: u32) -> Result<(u64, pipe::Receiver, Copied), RequestError> {
+        let part = self.read_part(path, user, 0, None).await?;
+        Ok((part.bytes, part.pipe, part.copied))
+    }
+
+    /// A file's bytes from one on, at most so many.
+    pub async fn read_part(&self, path: &str, user: u32, from: u64, most: Option<u64>) -> Result<Part, RequestError> {
         let ends = Pipe::make()?;
-        let ask = Ask::Read { path: path.to_owned(), user };
+        let ask = Ask::Read { path: path.to_owned(), user, from, most };
         let (answer, copied) = self.inner.connection.ask_for_copy(ask, ends.write.as_fd()).await?;
-        let Answer::Opened { bytes } = answer else { return Err(RequestError::Gone) };
-        Ok((bytes, pipe::Receiver::from_owned_fd(ends.read)?, copied))
+        let Answer::Opened { bytes, modified_ms } = answer else { return Err(RequestError::Gone) };
+        Ok(Part { bytes, modified_ms, pipe: pipe::Receiver::from_owned_fd(ends.read)?, copied })
     }
 
     /// Where a file's bytes go; the file is seen when the pipe was closed and the copy has ended well.
     pub async fn write(&self, path: &str, user: u32, mode: u32) -> Result<(pipe::Sender, Copied), RequestError> {
+        self.write_as(&Written { mode, ..Written::to(path, user) }).await
+    }
+
+    /// Where a file's bytes go, and how it comes to have them.
+    pub async fn write_as(&self, file: &Written) -> Result<(pipe::Sender, Copied), RequestError> {
         let ends = Pipe::make()?;
-        let ask = Ask::Write { path: path.to_owned(), user, mode, parents: true };
-        let (_, copied) = self.inner.connection.ask_for_copy(ask, ends.read.as_fd()).await?;
+        let (_, copied) = self.inner.connection.ask_for_copy(file.ask(false), ends.read.as_fd()).await?;
         Ok((pipe::Sender::from_owned_fd(ends.write)?, copied))
+    }
+
+    /// A file of at most [`SHORT`] bytes, in one exchange.
+    pub async fn write_short(&self, file: &Written, bytes: &[u8]) -> Result<(), RequestError> {
+        if bytes.len() > SHORT {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("more than {SHORT} bytes")).into());
+        }
+        // A new pipe takes so much without anybody reading.
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(io::Error::from)?;
+        rustix::io::ioctl_fionbio(&read, false).map_err(io::Error::from)?;
+        let taken = if bytes.is_empty() { 0 } else { rustix::io::write(&write, bytes).map_err(io::Error::from)? };
+        drop(write);
+        if taken < bytes.len() {
+            // Pipes of a user over the bound have one page.
+            return self.write_slowly(file, bytes).await;
+        }
+        match self.inner.connection.ask(file.ask(true), &[read.as_fd()]).await? {
+            (Answer::Written { bytes: written }, ..) if written == bytes.len() as u64 => Ok(()),
+            _ => Err(RequestError::Gone),
+        }
+    }
+
+    async fn write_slowly(&self, file: &Written, bytes: &[u8]) -> Result<(), RequestError> {
+        let (mut pipe, copied) = self.write_as(file).await?;
+        pipe.write_all(bytes).await?;
+        drop(pipe);
+        copied.await.map_err(|_| RequestError::Gone)??;
+        Ok(())
+    }
+
+    /// Puts files one after the other into a new one; they are gone afterwards.
+    pub async fn compose(&self, from: Vec<String>, path: &str, user: u32) -> Result<Entry, RequestError> {
+        self.entry(Ask::Compose { from, path: path.to_owned(), user }).await
+    }
+
+    /// The user of this name, as the sandbox's own files say.
+    pub async fn account(&self, name: &str) -> Result<Account, RequestError> {
+        match self.inner.connection.ask(Ask::Account { name: name.to_owned() }, &[]).await? {
+            (Answer::Account(account), ..) if account.home.starts_with('/') => Ok(account),
+            _ => Err(RequestError::Gone),
+        }
+    }
+
+    /// The commands that were started from outside and run.
+    pub async fn commands(&self) -> Result<Vec<Active>, RequestError> {
+        self.lines(Ask::Commands).await
+    }
+
+    /// How a command ends that was started by an earlier node. `None`: there is no such command.
+    pub async fn attach(&self, pid: u32) -> Result<Option<Ending>, RequestError> {
+        // The end may come while it is asked for.
+        let exit = self.inner.connection.exit_of(pid)?;
+        let active = self.commands().await?.into_iter().find(|active| active.pid == pid);
+        Ok(active.map(|active| Ending { active, exit }))
+    }
+
+    /// Changes below a folder, from here on.
+    pub async fn watch(&self, path: &str, user: u32, watching: Watching) -> Result<Changes, RequestError> {
+        let ends = Pipe::make()?;
+        let ask = Ask::Watch { path: path.to_owned(), user, watching };
+        self.inner.connection.ask(ask, &[ends.write.as_fd()]).await?;
+        Ok(Changes { pipe: pipe::Receiver::from_owned_fd(ends.read)?, rest: Vec::new() })
+    }
+
+    /// What has changed so far is told by every [`Changes`] that is read when this returns.
+    pub async fn settle(&self) -> Result<(), RequestError> {
+        self.done(Ask::Settle).await
+    }
+
+    /// What it uses now.
+    pub async fn metrics(&self) -> Result<Metrics, RequestError> {
+        let group = self.inner.group.clone();
+        let usage = spawn_blocking(move || group.usage()).await.map_err(io::Error::from)?;
+        let (Answer::Space { total, free }, ..) = self.inner.connection.ask(Ask::Space, &[]).await? else { return Err(RequestError::Gone) };
+        Ok(Metrics { usage, disk_bytes: total, disk_free_bytes: free.min(total) })
     }
 
     /// A whole small file.
@@ -188,16 +282,19 @@ impl Sandbox {
 
     /// The entries of a folder, and of folders in it down to `depth`.
     pub async fn list(&self, path: &str, user: u32, depth: u32) -> Result<Vec<Entry>, RequestError> {
+        self.lines(Ask::List { path: path.to_owned(), user, depth }).await
+    }
+
+    async fn lines<T: serde::de::DeserializeOwned>(&self, ask: Ask) -> Result<Vec<T>, RequestError> {
         let ends = Pipe::make()?;
-        let ask = Ask::List { path: path.to_owned(), user, depth };
         let (_, copied) = self.inner.connection.ask_for_copy(ask, ends.write.as_fd()).await?;
         let Pipe { read, write } = ends;
         drop(write);
         let mut text = Vec::new();
-        pipe::Receiver::from_owned_fd(read)?.read_to_end(&mut text).await?;
+        pipe::Receiver::from_owned_fd(read)?.take(MOST_LINES).read_to_end(&mut text).await?;
         copied.await.map_err(|_| RequestError::Gone)??;
-        let entries = text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice);
-        entries.collect::<Result<_, _>>().map_err(|_| RequestError::Gone)
+        let lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice);
+        lines.collect::<Result<_, _>>().map_err(|_| RequestError::Gone)
     }
 
     /// Makes a folder and those it is in.
@@ -399,6 +496,8 @@ pub struct Command {
     pub terminal: Option<PtySize>,
     /// Its standard input, without a terminal.
     pub stdio: Stdio,
+    /// What it is called, by whoever starts it.
+    pub tag: Option<String>,
 }
 
 /// A command's standard input.
@@ -415,7 +514,7 @@ impl Command {
     #[must_use]
     pub fn new(argv: &[&str]) -> Self {
         let argv = argv.iter().map(|argument| (*argument).to_owned()).collect();
-        Self { argv, env: BTreeMap::new(), cwd: None, user: crate::etc::USER.1, terminal: None, stdio: Stdio::Closed }
+        Self { argv, env: BTreeMap::new(), cwd: None, user: crate::etc::USER.1, terminal: None, stdio: Stdio::Closed, tag: None }
     }
 
     /// A line for the shell, as the ordinary user.
@@ -428,6 +527,112 @@ impl Command {
     #[must_use]
     pub fn user(self, user: u32) -> Self {
         Self { user, ..self }
+    }
+}
+
+/// A file, or a part of it, on its way out.
+pub struct Part {
+    /// The size of the whole file when it was opened.
+    pub bytes: u64,
+    /// When its content had changed, in milliseconds since 1970.
+    pub modified_ms: i64,
+    /// Its bytes.
+    pub pipe: pipe::Receiver,
+    /// How many there were, or why not all came.
+    pub copied: Copied,
+}
+
+/// A file to be written. Folders that it is in are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Absolute.
+    pub path: String,
+    /// Who writes, by the number within.
+    pub user: u32,
+    /// Permission bits of a new file.
+    pub mode: u32,
+    /// How it comes to have its content.
+    pub how: Writing,
+    /// What people wrote about it, all of it; `None` leaves what there is.
+    pub metadata: Option<BTreeMap<String, String>>,
+}
+
+impl Written {
+    /// Anybody may read it.
+    #[must_use]
+    pub fn to(path: &str, user: u32) -> Self {
+        Self { path: path.to_owned(), user, mode: 0o644, how: Writing::Whole, metadata: None }
+    }
+
+    fn ask(&self, at_once: bool) -> Ask {
+        let Self { path, user, mode, how, metadata } = self.clone();
+        Ask::Write { path, user, mode, parents: true, how, at_once, metadata }
+    }
+}
+
+/// What a sandbox uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Memory, processes and processor time.
+    pub usage: Usage,
+    /// The size of the file system of its root, in bytes.
+    pub disk_bytes: u64,
+    /// What of it a user can still have.
+    pub disk_free_bytes: u64,
+}
+
+/// A command of an earlier node's.
+pub struct Ending {
+    /// What it is.
+    pub active: Active,
+    exit: Exit,
+}
+
+impl Ending {
+    /// How it ended, once it has.
+    pub async fn exited(&mut self) -> Result<Status, RequestError> {
+        let status = self.exit.wait_for(Option::is_some).await.map_err(|_| RequestError::Gone)?;
+        status.ok_or(RequestError::Gone)
+    }
+}
+
+/// Changes of a folder, as they are told. Dropped: nobody watches any more.
+pub struct Changes {
+    pipe: pipe::Receiver,
+    rest: Vec<u8>,
+}
+
+impl Changes {
+    /// The next one, once there is one; nothing is lost if this is not waited for to its end. `None`: the sandbox has ended.
+    pub async fn next(&mut self) -> Option<Noticed> {
+        loop {
+            match self.now() {
+                Ok(Some(noticed)) => return Some(noticed),
+                Ok(None) => self.pipe.readable().await.ok()?,
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// The next one, if there is one.
+    ///
+    /// # Errors
+    /// [`RequestError::Gone`]: the sandbox has ended, or says what no init says.
+    pub fn now(&mut self) -> Result<Option<Noticed>, RequestError> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return serde_json::from_slice(&line).map(Some).map_err(|_| RequestError::Gone);
+            }
+            let mut some = [0; 8 << 10];
+            match self.pipe.try_read(&mut some) {
+                Ok(0) => return Err(RequestError::Gone),
+                Ok(_) if self.rest.len() > MOST_LINE => return Err(RequestError::Gone),
+                Ok(read) => self.rest.extend_from_slice(&some[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

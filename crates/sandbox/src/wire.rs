@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// The longest packet: a plan with its volumes, or a page of a folder's entries. The kernel holds several of them for a socket.
 pub(crate) const MOST_BYTES: usize = 64 << 10;
 
+/// The longest request that goes beside a packet: what a program may be given at its start, and room.
+pub(crate) const MOST_LONG: usize = 4 << 20;
+
 /// Descriptors of one packet: those of cgroups, volumes, and the standard three.
 pub(crate) const MOST_DESCRIPTORS: usize = 80;
 
@@ -76,6 +79,15 @@ pub(crate) enum Ask {
         cwd: Option<String>,
         user: u32,
         terminal: Option<PtySize>,
+        /// What the node calls it, kept with the command.
+        #[serde(default)]
+        tag: Option<String>,
+    },
+    /// The commands that run, as lines of JSON ([`Active`]) into the pipe given.
+    Commands,
+    /// The user of this name.
+    Account {
+        name: String,
     },
     /// Send a signal to a command, or to its whole process group.
     Signal {
@@ -83,18 +95,48 @@ pub(crate) enum Ask {
         signal: i32,
         group: bool,
     },
-    /// Copy a file into the pipe given.
+    /// Copy a file, or a part of it, into the pipe given.
     Read {
         path: String,
         user: u32,
+        /// The first byte.
+        #[serde(default)]
+        from: u64,
+        /// At most so many bytes.
+        #[serde(default)]
+        most: Option<u64>,
     },
-    /// Copy the pipe given into a file, which is seen when it is whole.
+    /// Copy the pipe given into a file.
     Write {
         path: String,
         user: u32,
         mode: u32,
         parents: bool,
+        #[serde(default)]
+        how: Writing,
+        /// All bytes are in the pipe already: the answer comes when they are in the file.
+        #[serde(default)]
+        at_once: bool,
+        /// Replaces what people wrote about the file; `None` leaves it.
+        #[serde(default)]
+        metadata: Option<BTreeMap<String, String>>,
     },
+    /// Files one after the other into a new one; they are gone afterwards.
+    Compose {
+        from: Vec<String>,
+        path: String,
+        user: u32,
+    },
+    /// Changes below a folder, as lines of JSON ([`Noticed`]) into the pipe given. Ends when nobody reads the pipe any more.
+    Watch {
+        path: String,
+        user: u32,
+        watching: Watching,
+    },
+    /// What has changed so far is in the pipes of all watches when the answer comes.
+    Settle,
+    /// Room on the disk.
+    Space,
     /// One entry, a link itself.
     Stat {
         path: String,
@@ -129,6 +171,110 @@ pub(crate) enum Ask {
     Tun,
     /// End everything.
     Shutdown,
+    /// A request that is too long for a packet: its JSON is in the file in memory that is the last of the descriptors.
+    Long,
+}
+
+impl Ask {
+    /// Whether nothing in it is a caller's to make long.
+    pub(crate) fn surely_short(&self) -> bool {
+        !matches!(self, Self::Exec { .. } | Self::Compose { .. } | Self::Write { metadata: Some(_), .. })
+    }
+}
+
+/// How a file comes to have its new content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Writing {
+    /// Written beside and renamed: a reader sees one or the other.
+    #[default]
+    Whole,
+    /// Written where it is: who watches the folder sees one file created and written.
+    InPlace,
+}
+
+/// What is wanted of a watch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watching {
+    /// Folders within, too, also those that come later.
+    pub recursive: bool,
+    /// With each change, what is there now.
+    pub entries: bool,
+    /// Also where changes made by others are not told: on network file systems.
+    pub network: bool,
+}
+
+/// What a watch tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "nearly all are changes, and one is looked at at a time")]
+pub enum Noticed {
+    /// Something changed.
+    Change(Change),
+    /// So much changed at once that some of it was not kept.
+    Lost,
+}
+
+/// One change below a watched folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// Where, seen from the watched folder; `.` is the folder itself.
+    pub path: String,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// What is there now, where that was wanted and something is.
+    #[serde(default)]
+    pub entry: Option<Entry>,
+}
+
+/// What happened to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It is there now, and was not.
+    Created,
+    /// Its content.
+    Written,
+    /// It is gone.
+    Removed,
+    /// It is elsewhere.
+    Renamed,
+    /// Its permissions, owner or times.
+    Attributes,
+}
+
+/// A user of the sandbox, as its own files say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// Its number within.
+    pub id: u32,
+    /// Its first group's number within.
+    pub group: u32,
+    /// Its name.
+    pub name: String,
+    /// Its folder: an absolute path.
+    pub home: String,
+}
+
+/// A command that was started for the node and runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Active {
+    /// Its number within.
+    pub pid: u32,
+    /// What the node calls it.
+    pub tag: Option<String>,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Variables that it was given.
+    pub env: BTreeMap<String, String>,
+    /// Where it began, if that was said.
+    pub cwd: Option<String>,
+    /// Whether it has a terminal.
+    pub terminal: bool,
 }
 
 /// What init says.
@@ -150,11 +296,23 @@ pub(crate) enum Answer {
     Started {
         pid: u32,
     },
-    /// Of `Read`: the file's size; the copy goes on.
+    /// Of `Read`: the file's size and time; the copy goes on.
     Opened {
+        bytes: u64,
+        #[serde(default)]
+        modified_ms: i64,
+    },
+    /// Of a `Write` at once.
+    Written {
         bytes: u64,
     },
     Entry(Entry),
+    Account(Account),
+    /// In bytes.
+    Space {
+        total: u64,
+        free: u64,
+    },
     /// The socket, or the device, is beside.
     Connected,
     Done,
@@ -200,6 +358,30 @@ pub struct Entry {
     pub modified_ms: i64,
     /// Of a link: where it leads.
     pub target: Option<String>,
+    /// The owner's name, or its number.
+    #[serde(default)]
+    pub owner: String,
+    /// The group's name, or its number.
+    #[serde(default)]
+    pub group_name: String,
+    /// Of a link: what is at its end, if anything is.
+    #[serde(default)]
+    pub leads: Option<Leads>,
+    /// What people wrote about it: the extended attributes `user.e2b.*`, without that.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What a link leads to, over as many links as there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leads {
+    /// Absolute, without any link.
+    pub path: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits.
+    pub mode: u32,
 }
 
 /// What an entry is.

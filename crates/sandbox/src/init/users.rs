@@ -2,6 +2,7 @@
 //! with more than names and places.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read},
 };
@@ -14,7 +15,7 @@ use rustix::{
 use super::Within;
 use crate::{
     range::Range,
-    wire::{Fault, FaultKind},
+    wire::{Account, Fault, FaultKind},
 };
 
 /// Of `passwd` and `group`.
@@ -43,6 +44,52 @@ pub(super) fn find(id: u32, within: Within) -> Result<User, Fault> {
     }
     let user = named(id, &text("/etc/passwd"), &text("/etc/group"));
     Ok(if within.single { User { groups: vec![], single: true, ..user } } else { user })
+}
+
+/// The user of this name.
+pub(super) fn account(name: &str, within: Within) -> Result<Account, Fault> {
+    let unknown = || Fault::new(FaultKind::NotFound, format!("unknown user {name}"));
+    let id = id_of(name, &text("/etc/passwd")).ok_or_else(unknown)?;
+    let User { id, group, name, home, .. } = find(id, within)?;
+    let home = if home.starts_with('/') && !home.contains('\0') { home } else { "/".to_owned() };
+    Ok(Account { id, group, name, home })
+}
+
+fn id_of(name: &str, passwd: &str) -> Option<u32> {
+    let mut lines = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    lines.find_map(|fields| if fields.len() == 7 && fields[0] == name { fields[2].parse().ok() } else { None })
+}
+
+/// What ids are called, as of one moment.
+pub(super) struct Names {
+    users: HashMap<u32, String>,
+    groups: HashMap<u32, String>,
+}
+
+impl Names {
+    pub(super) fn read() -> Self {
+        Self { users: numbered(&text("/etc/passwd")), groups: numbered(&text("/etc/group")) }
+    }
+
+    pub(super) fn user(&self, id: u32) -> String {
+        self.users.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    pub(super) fn group(&self, id: u32) -> String {
+        self.groups.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+}
+
+/// In both files the name is first and the number third; of several names of one number the first counts.
+fn numbered(text: &str) -> HashMap<u32, String> {
+    let mut names = HashMap::new();
+    for line in text.lines() {
+        let mut fields = line.split(':');
+        if let (Some(name), Some(Ok(id))) = (fields.next(), fields.nth(1).map(str::parse)) {
+            names.entry(id).or_insert_with(|| name.chars().take(64).collect());
+        }
+    }
+    names
 }
 
 fn text(path: &str) -> String {
@@ -99,6 +146,18 @@ impl User {
 mod tests {
     use super::*;
     use crate::profile::Profile;
+
+    #[test]
+    fn names_are_found_both_ways() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000::/home/user:/bin/sh\nuser2:x:1000:1000::/x:/y\nbad:x:nan:0:::\nshort:x:7\n";
+        assert_eq!(
+            (id_of("user", passwd), id_of("bad", passwd), id_of("", passwd), id_of("short", passwd)),
+            (Some(1_000), None, None, None)
+        );
+        let names = numbered(passwd);
+        assert_eq!((names[&1_000].as_str(), names[&0].as_str(), names.get(&7).map(String::as_str)), ("user", "root", Some("short")));
+    }
 
     #[test]
     fn hostile_files_name_nobody_they_should_not() {

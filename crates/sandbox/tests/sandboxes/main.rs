@@ -8,4 +8,5 @@ mod images;
 mod ordinary;
 mod recovery;
 mod running;
+mod watching;
 mod work;
