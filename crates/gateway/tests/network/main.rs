@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         passing::echoes_are_answered,
         passing::rules_change_while_connections_are_open,
         passing::the_device_is_had_again,
+        passing::open_connections_that_are_silent_cost_nothing,
         attacks::nothing_inside_is_reached,
         attacks::no_listener_of_the_host_is_reached,
         attacks::a_redirect_leads_nowhere_inside,

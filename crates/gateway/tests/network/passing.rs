@@ -193,3 +193,42 @@ pub async fn the_device_is_had_again(all: &Sandboxes) {
     box_.attached = Some(box_.network.attach(device, owner, box_.rules.subscribe()).unwrap());
     assert_eq!(box_.connect("1.2.3.4:7").await, "open");
 }
+
+pub async fn open_connections_that_are_silent_cost_nothing(all: &Sandboxes) {
+    let (outside, names) = (Outside::new(), Names::new(&[]));
+    outside.echo("1.2.3.4:7").await;
+    // Says something, has finished, and goes on listening.
+    outside
+        .serve("1.2.3.4:8", |mut stream| async move {
+            let _ = stream.write_all(b"x").await;
+            let _ = stream.shutdown().await;
+            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        })
+        .await;
+    // Says nothing, whatever it hears.
+    outside.serve("1.2.3.4:9", |stream| async move { drop((stream, std::future::pending::<()>().await)) }).await;
+    let rules = Rules::parse(true, &[], &["never.org".into()]).unwrap();
+    let box_ = all.connected(&outside, &names, rules).await;
+    let silent = "all = []\nfor n in range(50):\n    \
+                  s = dial('1.2.3.4:7'); s.sendall(b'y'); s.recv(1); all.append(s)\n    \
+                  s = dial('1.2.3.4:8'); s.sendall(b'y'); everything(s); all.append(s)\n    \
+                  s = dial('1.2.3.4:9'); s.sendall(b'y'); s.shutdown(1); all.append(s)\n    \
+                  all.append(dial('1.2.3.4:9'))\n\
+                  print('open', flush=True)\nsys.stdin.read()";
+    let text = format!("{}\n{silent}", crate::world::PRELUDE);
+    let command =
+        skep_sandbox::Command { stdio: skep_sandbox::Stdio::Open, ..skep_sandbox::Command::new(&["/usr/bin/python3", "-S", "-c", &text]) };
+    let mut running = box_.sandbox.exec(command).await.unwrap();
+    tokio::io::AsyncReadExt::read_exact(running.stdout.as_mut().unwrap(), &mut [0; 5]).await.unwrap();
+    let used = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs().try_into().unwrap())
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(box_.attached.as_ref().unwrap().flows().len(), 200);
+    let before = used();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let busy = used().saturating_sub(before);
+    assert!(busy < Duration::from_millis(150), "200 silent connections took {busy:?} of a second");
+    drop(running);
+}

@@ -111,7 +111,8 @@ impl Connected {
     }
 }
 
-const PRELUDE: &str = r"
+/// What every program within begins with.
+pub const PRELUDE: &str = r"
 import socket, sys, time, os
 def split(to):
     host, port = to.rsplit(':', 1)
