@@ -123,6 +123,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_does_not_fit_is_asked_for_again_over_a_connection() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = UdpSocket::bind(address).await.unwrap();
+        let answering = tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            let (got, from) = socket.recv_from(&mut buffer).await.unwrap();
+            let mut cut = dns::answer(&dns::question(&buffer[..got]).unwrap(), &Answer::Found(Vec::new(), Duration::ZERO));
+            cut[2] |= 2;
+            socket.send_to(&cut, from).await.unwrap();
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut message = vec![0; stream.read_u16().await.unwrap().into()];
+            stream.read_exact(&mut message).await.unwrap();
+            let found = Answer::Found(vec!["1.2.3.4".parse().unwrap()], Duration::from_secs(9));
+            let whole = dns::answer(&dns::question(&message).unwrap(), &found);
+            stream.write_u16(u16::try_from(whole.len()).unwrap()).await.unwrap();
+            stream.write_all(&whole).await.unwrap();
+        });
+        let answer = Servers::new(vec![address]).resolve(&"good.org".parse().unwrap(), Family::V4).await.unwrap();
+        assert!(matches!(answer, Answer::Found(found, _) if found.len() == 1));
+        answering.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn forged_answers_are_passed_over() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let servers = Servers::new(vec![server.local_addr().unwrap()]);

@@ -30,6 +30,7 @@ use super::{
     tcp::{self, Opening},
     udp,
 };
+use crate::address::inner;
 
 /// Connections and datagram flows of one sandbox.
 const MOST_FLOWS: usize = 2_048;
@@ -217,9 +218,15 @@ impl Stack {
         let verdict = self.rules.borrow().decide(to.to_canonical(), &pinned);
         match verdict {
             Verdict::Deny(_) => verdict,
-            _ if to.is_multicast() || self.shared.dial.is_own(to.to_canonical()) => Verdict::Deny(Reason::ThisMachine),
+            _ if to.is_multicast() || self.is_own(to) => Verdict::Deny(Reason::ThisMachine),
             _ => verdict,
         }
+    }
+
+    /// This machine, also behind an address that is translated to one of its own.
+    fn is_own(&self, to: IpAddr) -> bool {
+        let dial = &self.shared.dial;
+        dial.is_own(to.to_canonical()) || inner(to).is_some_and(|inner| dial.is_own(inner.into()))
     }
 
     /// Whether a name may be asked for now.

@@ -13,7 +13,7 @@ use rustix::net::Shutdown;
 use smoltcp::socket::tcp::State;
 use tokio::{
     net::{TcpStream, UnixStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, Sleep},
 };
 
@@ -22,7 +22,7 @@ use super::{
     endpoint::Endpoint,
     flow::{Decision, Protocol},
     packet::{self, Segment, Unreachable},
-    rules::Verdict,
+    rules::{Rules, Verdict},
     sniff::{self, Shown, sniff},
     stack::{Key, Live, Stack},
 };
@@ -107,27 +107,42 @@ pub(super) async fn run(stack: Arc<Stack>, opening: Opening) {
         }
         return stack.end(&live, (from, to));
     }
-    let verdict = stack.judge(to.ip());
-    match verdict {
-        Verdict::Deny(reason) => {
+    // Seen before it is judged: what changes from here on is heard of.
+    let mut rules = stack.rules.clone();
+    rules.mark_unchanged();
+    let opened = match stack.judge(to.ip()) {
+        Verdict::Deny(reason) => Err(reason),
+        verdict => Ok((verdict, open(&stack, to).await)),
+    };
+    // Rules that came while it was being opened hold for it, too.
+    let opened = match (opened, rules.has_changed()) {
+        (Ok((_, outside)), Ok(true)) => {
+            rules.mark_unchanged();
+            match stack.judge(to.ip()) {
+                Verdict::Deny(reason) => Err(reason),
+                verdict => Ok((verdict, outside)),
+            }
+        }
+        (opened, _) => opened,
+    };
+    match opened {
+        Err(reason) => {
             stack.decide(&live, Decision::Deny(reason));
             refuse(packet::reset(from, to, &segment));
         }
-        verdict => match open(&stack, to).await {
-            Ok(outside) => {
-                let connection = Connection::new(&stack, &live, (from, to), &syn, Upstream::Outside(outside));
-                connection.pass(&mut packets, Some(verdict)).await;
-            }
-            Err(error) => {
-                stack.decide(&live, Decision::Allow);
-                live.failed(&error);
-                refuse(if error.kind() == io::ErrorKind::ConnectionRefused {
-                    packet::reset(from, to, &segment)
-                } else {
-                    packet::unreachable(syn.bytes(), Unreachable::Host)
-                });
-            }
-        },
+        Ok((verdict, Ok(outside))) => {
+            let connection = Connection::new(&stack, &live, (from, to), &syn, Upstream::Outside(outside));
+            connection.pass(&mut packets, Some((verdict, rules))).await;
+        }
+        Ok((_, Err(error))) => {
+            stack.decide(&live, Decision::Allow);
+            live.failed(&error);
+            refuse(if error.kind() == io::ErrorKind::ConnectionRefused {
+                packet::reset(from, to, &segment)
+            } else {
+                packet::unreachable(syn.bytes(), Unreachable::Host)
+            });
+        }
     }
     syn.done(&stack.device);
     stack.end(&live, (from, to));
@@ -176,9 +191,11 @@ impl<'a> Connection<'a> {
     }
 
     /// Passes on in both directions until the end. With a verdict it is looked at first, and judged again when the rules change.
-    async fn pass(mut self, packets: &mut mpsc::Receiver<Packet>, mut verdict: Option<Verdict>) {
-        let mut rules = self.stack.rules.clone();
-        rules.mark_unchanged();
+    async fn pass(mut self, packets: &mut mpsc::Receiver<Packet>, judged: Option<(Verdict, watch::Receiver<Rules>)>) {
+        let (mut verdict, mut rules) = match judged {
+            Some((verdict, rules)) => (Some(verdict), rules),
+            None => (None, self.stack.rules.clone()),
+        };
         self.shut = verdict.is_some();
         let timer = tokio::time::sleep(Duration::from_secs(3_600));
         tokio::pin!(timer);

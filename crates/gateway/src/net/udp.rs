@@ -30,6 +30,13 @@ pub(super) async fn run(stack: Arc<Stack>, key: Key, mut packets: mpsc::Receiver
     let (from, to) = key;
     let live = stack.begin(Protocol::Udp, from, to);
     stack.decide(&live, Decision::Allow);
+    // Seen before the first datagram passes; what changed since it was judged counts, too.
+    let mut rules = stack.rules.clone();
+    rules.mark_unchanged();
+    if !matches!(stack.judge(to.ip()), Verdict::Allow | Verdict::Watch) {
+        stack.decide(&live, Decision::Deny(Reason::Denied));
+        return stack.end(&live, key);
+    }
     let socket = match stack.shared.dial.udp((to.ip().to_canonical(), to.port()).into()).await {
         Ok(socket) => socket,
         Err(error) => {
@@ -40,8 +47,6 @@ pub(super) async fn run(stack: Arc<Stack>, key: Key, mut packets: mpsc::Receiver
             return stack.end(&live, key);
         }
     };
-    let mut rules = stack.rules.clone();
-    rules.mark_unchanged();
     let mut buffer = vec![0; MOST];
     loop {
         tokio::select! {

@@ -32,6 +32,9 @@ pub async fn nothing_inside_is_reached(all: &Sandboxes) {
         "10.100.0.1:80",
         "[fd00:7368::1]:22",
         "203.0.114.7:80",
+        "[::ffff:203.0.114.7]:80",
+        "[64:ff9b::cb00:7207]:80",
+        "[2002:cb00:7207::1]:80",
     ];
     for address in inside {
         outside.page(address, "the canary").await;

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         passing::datagrams_pass_and_quic_is_refused,
         passing::echoes_are_answered,
         passing::rules_change_while_connections_are_open,
+        passing::rules_that_change_while_a_connection_is_being_opened_hold_for_it,
         passing::the_device_is_had_again,
         passing::open_connections_that_are_silent_cost_nothing,
         attacks::nothing_inside_is_reached,

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -24,6 +24,8 @@ type Opening<T> = std::pin::Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 pub struct Outside {
     stand_ins: Mutex<HashMap<SocketAddr, SocketAddr>>,
     dialled: Mutex<Vec<SocketAddr>>,
+    /// How long it takes until a connection is open, in milliseconds.
+    pub delay: AtomicU64,
 }
 
 impl Outside {
@@ -102,7 +104,11 @@ impl Dial for Outside {
 
     fn tcp(&self, to: SocketAddr) -> Opening<TcpStream> {
         let found = self.find(to);
-        Box::pin(async move { TcpStream::connect(found?).await })
+        let delay = Duration::from_millis(self.delay.load(Ordering::Relaxed));
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            TcpStream::connect(found?).await
+        })
     }
 
     fn udp(&self, to: SocketAddr) -> Opening<UdpSocket> {

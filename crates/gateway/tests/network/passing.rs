@@ -180,6 +180,22 @@ pub async fn rules_change_while_connections_are_open(all: &Sandboxes) {
     assert_eq!(box_.connect("1.2.3.4:7").await, "open");
 }
 
+pub async fn rules_that_change_while_a_connection_is_being_opened_hold_for_it(all: &Sandboxes) {
+    let (outside, names) = (Outside::new(), Names::new(&[]));
+    let heard = outside.page("1.2.3.4:80", PAGE).await;
+    outside.delay.store(400, std::sync::atomic::Ordering::Relaxed);
+    let box_ = all.connected(&outside, &names, Rules::open()).await;
+    let ask = "try:\n    s = dial('1.2.3.4:80')\n    s.sendall(b'GET / HTTP/1.1\\r\\n\\r\\n')\n    print(s.recv(9))\nexcept OSError as e: print(type(e).__name__, end='')";
+    let (said, ()) = tokio::join!(box_.python(ask), async {
+        while outside.dialled().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        box_.rules.send(Rules::closed()).unwrap();
+    });
+    assert_eq!(said, "ConnectionRefusedError");
+    assert_eq!(heard.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
 pub async fn the_device_is_had_again(all: &Sandboxes) {
     let (outside, names) = (Outside::new(), Names::new(&[]));
     outside.echo("1.2.3.4:7").await;
