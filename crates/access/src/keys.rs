@@ -103,7 +103,7 @@ impl Keys {
     /// When the key makes no sense, or the file fails.
     pub fn create(&self, new: &NewKey, now: i64) -> Result<(Key, Token), KeyError> {
         if new.scopes.is_empty() {
-            return Err(KeyError::Invalid("a key needs at least one scope: admin, deploy, execute, read or actors"));
+            return Err(KeyError::Invalid("a key needs at least one scope: admin, deploy, execute, read, actors or sandboxes"));
         }
         if new.expires_at.is_some_and(|at| at <= now) {
             return Err(KeyError::Invalid("the key would be expired from the start"));

@@ -17,10 +17,12 @@ pub enum Scope {
     Read,
     /// Look into actors and change them.
     Actors,
+    /// Make sandboxes, and do everything with one's own.
+    Sandboxes,
 }
 
 impl Scope {
-    const ALL: [Self; 5] = [Self::Admin, Self::Deploy, Self::Execute, Self::Read, Self::Actors];
+    const ALL: [Self; 6] = [Self::Admin, Self::Deploy, Self::Execute, Self::Read, Self::Actors, Self::Sandboxes];
 
     /// The word used on the wire and in the file.
     #[must_use]
@@ -31,6 +33,7 @@ impl Scope {
             Self::Execute => "execute",
             Self::Read => "read",
             Self::Actors => "actors",
+            Self::Sandboxes => "sandboxes",
         }
     }
 

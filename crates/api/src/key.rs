@@ -18,6 +18,8 @@ pub enum Scope {
     Read,
     /// Look into actors and change them: SQL, checkpoint, fork, rewind, export, delete.
     Actors,
+    /// Make sandboxes, and do everything with those that the same key made.
+    Sandboxes,
 }
 
 /// `POST /v1/keys`.
@@ -41,6 +43,9 @@ pub struct NewKeyToken {
     pub key: Key,
     /// `skep_<id>_<secret>`; the node keeps only its hash.
     pub token: String,
+    /// The same token spelt `e2b_<hexadecimal>`, for E2B's SDKs.
+    #[serde(default)]
+    pub e2b: String,
 }
 
 /// A key, without its secret.

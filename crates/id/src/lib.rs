@@ -22,7 +22,7 @@ pub use request::RequestId;
 pub use sandbox::SandboxId;
 pub use version::VersionId;
 
-pub use base32::encode as base32;
+pub use base32::{decode as from_base32, encode as base32};
 
 /// Why a text is not the id or name that it was taken for. The message says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -131,6 +131,7 @@ pub(crate) fn scope_in(scope: api::Scope) -> Scope {
         api::Scope::Execute => Scope::Execute,
         api::Scope::Read => Scope::Read,
         api::Scope::Actors => Scope::Actors,
+        api::Scope::Sandboxes => Scope::Sandboxes,
     }
 }
 
@@ -141,6 +142,7 @@ fn scope_out(scope: Scope) -> api::Scope {
         Scope::Execute => api::Scope::Execute,
         Scope::Read => api::Scope::Read,
         Scope::Actors => api::Scope::Actors,
+        Scope::Sandboxes => api::Scope::Sandboxes,
     }
 }
 

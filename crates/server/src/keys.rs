@@ -16,7 +16,7 @@ use crate::{
 
 pub(crate) async fn create(State(control): State<Control>, Json(body): Json<skep_api::NewKey>) -> Result<Response, Failure> {
     let (key, token) = control.node.keys().create(&new_key_in(body), skep_node::now_ms())?;
-    Ok(json(StatusCode::CREATED, &NewKeyToken { key: key_out(key), token: token.reveal() }))
+    Ok(json(StatusCode::CREATED, &NewKeyToken { key: key_out(key), token: token.reveal(), e2b: token.reveal_hexadecimal() }))
 }
 
 pub(crate) async fn list(State(control): State<Control>) -> Result<Response, Failure> {

@@ -13,10 +13,11 @@ use crate::{Global, client::Client, failure::Failure, output};
 #[derive(Args)]
 #[command(after_help = "Examples:
   skep key create --scope deploy,read --label ci --expires 90d
+  skep key create --scope sandboxes --e2b --label sdk      a key for E2B's SDKs
   skep key ls
   skep key revoke 2v8k6m1q9x3c7z5b
 
-Scopes: admin (everything), deploy, execute, read, actors. Only admin includes others.")]
+Scopes: admin (everything), deploy, execute, read, actors, sandboxes. Only admin includes others.")]
 pub struct Key {
     #[command(subcommand)]
     command: Command,
@@ -35,6 +36,9 @@ enum Command {
         /// When it stops working: a number with m, h or d [default: never].
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
+        /// Print the token as e2b_<hexadecimal>, as E2B's SDKs want it.
+        #[arg(long)]
+        e2b: bool,
     },
     /// All keys.
     Ls,
@@ -48,13 +52,13 @@ enum Command {
 impl Key {
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         match &self.command {
-            Command::Create { scope, label, expires } => {
+            Command::Create { scope, label, expires, e2b } => {
                 let expires_at = expires.as_deref().map(span_ms).transpose()?.map(|span| now() + span);
                 let made = create(global, scope, label, expires_at)?;
                 if global.json {
                     output::json(&made);
                 } else {
-                    output::line(&made.token);
+                    output::line(if *e2b { &made.e2b } else { &made.token });
                     eprintln!("key {} was made; its token is shown this once", made.key.id);
                 }
             }
@@ -77,8 +81,9 @@ fn create(global: &Global, scopes: &[String], label: &str, expires_at: Option<i6
     let scopes = scopes
         .iter()
         .map(|word| {
-            Scope::from_word(word)
-                .ok_or_else(|| Failure::wrong(format!("{word:?} is not a scope"), "Scopes are admin, deploy, execute, read and actors."))
+            Scope::from_word(word).ok_or_else(|| {
+                Failure::wrong(format!("{word:?} is not a scope"), "Scopes are admin, deploy, execute, read, actors and sandboxes.")
+            })
         })
         .collect::<Result<Vec<_>, _>>()?;
     if global.url.is_some() {
@@ -87,7 +92,7 @@ fn create(global: &Global, scopes: &[String], label: &str, expires_at: Option<i6
     }
     let new = skep_access::NewKey { label: label.to_owned(), scopes: scopes.into_iter().collect(), expires_at };
     let (key, token) = local(global)?.create(&new, now()).map_err(|error| failed(&error))?;
-    Ok(NewKeyToken { key: shown(key), token: token.reveal() })
+    Ok(NewKeyToken { key: shown(key), token: token.reveal(), e2b: token.reveal_hexadecimal() })
 }
 
 fn list(global: &Global) -> Result<KeyList, Failure> {
@@ -128,6 +133,7 @@ fn wire(scope: Scope) -> skep_api::Scope {
         Scope::Execute => skep_api::Scope::Execute,
         Scope::Read => skep_api::Scope::Read,
         Scope::Actors => skep_api::Scope::Actors,
+        Scope::Sandboxes => skep_api::Scope::Sandboxes,
     }
 }
 
