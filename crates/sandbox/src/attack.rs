@@ -6,10 +6,12 @@
 
 mod bounds;
 mod doors;
+mod run;
 
 use std::{io::Write, process::ExitCode};
 
 pub use doors::CASES;
+pub use run::{AttackError, Knock, fences, run};
 
 use crate::profile::Profile;
 

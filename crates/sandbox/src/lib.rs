@@ -32,7 +32,7 @@ mod zygote;
 
 pub use cgroup::{Cgroups, Group, Hierarchy, Usage};
 pub use connection::{Connection, Copied, RequestError};
-pub use fence::{Fence, Host, Standing};
+pub use fence::{Fence, Host, Missing, Standing};
 pub use image::{
     Action, Allows, Base, Bounds, Credentials, HOST, Image, ImageConfig, ImageError, ImageRules, Images, Level, Line, Making, Platform,
     Reach, Recipe, RecipeStep, Source, UnpackError, Workshop, base, host_image,
