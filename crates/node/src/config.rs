@@ -30,6 +30,8 @@ pub struct Config {
     pub egress: Egress,
     /// Actors: how long they stay awake, how many, how far their past goes. `dir` is within the data folder. Default folder `actors`.
     pub actors: skep_actor::Config,
+    /// Sandboxes: how tight, how much each may use, how many. `dir` is within the data folder.
+    pub sandboxes: SandboxesConfig,
     /// The log that makes what actors do last. Its folder is `log` in that of the actors.
     pub log: LogConfig,
 }
@@ -46,7 +48,45 @@ impl Default for Config {
             code: CodeConfig::default(),
             egress: Egress::Public,
             actors: skep_actor::Config::default(),
+            sandboxes: SandboxesConfig::default(),
             log: LogConfig::default(),
+        }
+    }
+}
+
+/// Sandboxes. What a caller does not ask for is decided here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxesConfig {
+    /// Whether the node has any, where the host has the fences. Default true.
+    pub enabled: bool,
+    /// Their folder, within the data folder: on a disk that an overlay can lie on. Default `sandboxes`.
+    pub dir: PathBuf,
+    /// Whether they are `strict`: one user, no capability, every fence demanded; else `workstation`: root within its own ids. Default false.
+    pub strict: bool,
+    /// Memory of one, MiB. Default 512.
+    pub memory_mb: u64,
+    /// Computing time of one, in thousandths of a core. Default 2,000.
+    pub cpu_millis: u32,
+    /// Processes and threads of one. Default 1,024.
+    pub pids: u32,
+    /// `/run` and `/dev/shm` of one together, MiB, counted in its memory. Default 64.
+    pub tmp_mb: u64,
+    /// Most sandboxes, in whatever state. Default 2,000.
+    pub sandboxes_max: usize,
+}
+
+impl Default for SandboxesConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            dir: PathBuf::from("sandboxes"),
+            strict: false,
+            memory_mb: 512,
+            cpu_millis: 2_000,
+            pids: 1_024,
+            tmp_mb: 64,
+            sandboxes_max: 2_000,
         }
     }
 }

@@ -16,6 +16,8 @@ mod isolates;
 mod metrics;
 mod node;
 mod pool;
+#[cfg(target_os = "linux")]
+mod sandboxes;
 mod secrets;
 mod snippet;
 mod store;
@@ -27,16 +29,24 @@ pub use actors::{
     inspect as inspect_actors,
 };
 pub use code::{Binding, Code, CodeError, Draft, DraftModule};
-pub use config::{CodeConfig, Config, LogConfig, PoolConfig};
+pub use config::{CodeConfig, Config, LogConfig, PoolConfig, SandboxesConfig};
 pub use execute::{Executed, Line, Snippet};
 pub use guest::{Awake, Entrypoint, Export, Guest, Resident, Runtime, Served, Written};
 pub use node::{CloseError, DeleteError, DeployError, InFlight, Node, OpenError, Orphans, Status};
+#[cfg(target_os = "linux")]
+pub use sandboxes::{
+    Entry, EntryKind, ExitStatus, Facts, Fault, FaultKind, Level, LogEntry, NewSandbox, OnTimeout, Opened, Owned, Profile, PtySize, Reach,
+    Running, Sample, Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState, Sandboxes, SandboxesError, Standing, Stdio, Stop,
+    Terminal, Woken,
+};
 pub use secrets::{SecretRow, Secrets, SecretsError};
 pub use skep_actor::{Receipt, database::Value as SqlValue, log::LogError};
 pub use skep_gateway::{Egress, body, header_text, websocket};
 pub use skep_isolate::{
     Body, BodyError, BodyStream, Exception, LimitsAsked, Meter, Outcome, Report, Request, Response, Socket, Worker, precompile,
 };
+#[cfg(target_os = "linux")]
+pub use skep_sandbox::{Host as SandboxHost, LifeError, RequestError};
 pub use store::{Deployment, Store, StoreError, VersionRow};
 pub use tail::{Event, Tail};
 pub use workers::DispatchError;

@@ -190,6 +190,8 @@ pub(crate) struct Inner {
     pub secrets: Arc<Secrets>,
     actors: Actors,
     log: Arc<LocalLog>,
+    #[cfg(target_os = "linux")]
+    sandboxes: OnceLock<crate::Sandboxes>,
     /// Deploys of one node take turns from storing to switching, so that what answers is what is stored.
     switching: tokio::sync::Mutex<()>,
     in_flight: AtomicU64,
@@ -280,6 +282,8 @@ impl Node {
             secrets,
             actors: Actors(actors),
             log,
+            #[cfg(target_os = "linux")]
+            sandboxes: OnceLock::new(),
             switching: tokio::sync::Mutex::default(),
             in_flight: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -311,6 +315,26 @@ impl Node {
     #[must_use]
     pub fn actors(&self) -> &Actors {
         &self.inner.actors
+    }
+
+    /// Opens the sandboxes of this node; until then, and where it fails, there are none. `program` is the binary whose `main` begins with
+    /// `skep_sandbox::child`, usually `/proc/self/exe`.
+    ///
+    /// # Errors
+    /// When the configuration turns them off, the host lacks a fence that they demand, or their folder cannot be used.
+    #[cfg(target_os = "linux")]
+    pub async fn open_sandboxes(&self, program: PathBuf) -> Result<crate::Opened, crate::SandboxesError> {
+        let config = &self.inner.config;
+        let (sandboxes, opened) = crate::Sandboxes::open(config.sandboxes.clone(), config.data.clone(), program).await?;
+        self.inner.sandboxes.set(sandboxes).map_err(|_| crate::SandboxesError::Twice)?;
+        Ok(opened)
+    }
+
+    /// The sandboxes, where they are open.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn sandboxes(&self) -> Option<&crate::Sandboxes> {
+        self.inner.sandboxes.get()
     }
 
     /// Hash of the image that isolates start from.

@@ -1,0 +1,222 @@
+//! The sandboxes of a node: who each belongs to, what it is called and begins with, its tokens, and its life as callers ask for it.
+//!
+//! `skep_sandbox` makes them and knows how they live; what it does not know is kept here, in a database of its own beside its records. The row of a
+//! sandbox is written before the sandbox is made and goes after it is gone, so a node that was killed finds a row without a sandbox at worst, and
+//! drops it. It is not: HTTP, and it opens no file of a sandbox.
+
+mod create;
+mod facts;
+mod life;
+mod log;
+mod records;
+mod samples;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use skep_id::SandboxId;
+use skep_sandbox::{Boxed, Fence, Host, Input, LifeError, RequestError};
+use tokio::sync::Semaphore;
+
+pub use create::NewSandbox;
+pub use facts::{Facts, Reach};
+pub use life::{Owned, Woken};
+pub use log::{Level, LogEntry};
+pub use samples::Sample;
+pub use skep_sandbox::{
+    Command as SandboxCommand, Entry, EntryKind, Fault, FaultKind, Limits as SandboxLimits, Missing, OnTimeout, Opened, Profile, PtySize,
+    Running, Sandbox, Standing, State as SandboxState, Status as ExitStatus, Stdio, Stop, Terminal,
+};
+
+use crate::SandboxesConfig;
+use records::Records;
+
+/// How often what each sandbox uses is looked at.
+const SAMPLED: Duration = Duration::from_secs(5);
+
+/// Requests that may wait at once, on all sandboxes together, for one to wake: each holds a connection.
+const WAITING_MAX: usize = 256;
+
+/// Why a node has no sandboxes.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxesError {
+    /// The configuration says so.
+    #[error("sandboxes are turned off in the configuration")]
+    Off,
+    /// The host lacks what sandboxes of the configured profile need.
+    #[error("this host has no {0:?}: {why}; {fix}", why = .1.why, fix = .1.fix)]
+    Missing(Fence, Missing),
+    /// They were opened already.
+    #[error("sandboxes are open already")]
+    Twice,
+    /// The core does not open.
+    #[error(transparent)]
+    Core(#[from] skep_sandbox::OpenError),
+    /// The database.
+    #[error("the database of sandboxes failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A file.
+    #[error("the folder of sandboxes failed: {0}")]
+    File(#[from] std::io::Error),
+}
+
+/// Why something was not done to a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// There is none of that id, or none any more.
+    #[error("there is no sandbox {0}")]
+    Gone(SandboxId),
+    /// No template, image or snapshot of that name.
+    #[error("there is no template {0:?}")]
+    NoTemplate(String),
+    /// What was asked for cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// It stands still, and nothing wakes it by itself.
+    #[error("sandbox {0} is paused")]
+    Asleep(SandboxId),
+    /// Too many wait for a sandbox to wake.
+    #[error("more than {WAITING_MAX} requests wait for sandboxes to wake")]
+    Busy,
+    /// There are as many as the configuration allows.
+    #[error("the node has {0} sandboxes, and no more are allowed")]
+    Full(usize),
+    /// A step of its life.
+    #[error(transparent)]
+    Life(#[from] LifeError),
+    /// Its init said no, or is gone.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The database.
+    #[error("the database of sandboxes failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A file of the node's.
+    #[error("the folder of sandboxes failed: {0}")]
+    File(#[from] std::io::Error),
+    /// No randomness, or a task that broke.
+    #[error("{0}")]
+    Here(&'static str),
+}
+
+/// All sandboxes of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Sandboxes {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: skep_sandbox::Sandboxes,
+    config: SandboxesConfig,
+    /// Of the sandboxes: whose disk is told to their owners.
+    folder: PathBuf,
+    records: Arc<Records>,
+    held: RwLock<HashMap<SandboxId, Owned>>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Sandboxes {
+    /// Opens what an earlier node left in `data`. `program` becomes the zygote: the binary whose `main` begins with `skep_sandbox::child`.
+    ///
+    /// # Errors
+    /// When the host lacks a fence that the configured profile demands, or the folder is in use or damaged.
+    pub async fn open(config: SandboxesConfig, data: PathBuf, program: PathBuf) -> Result<(Self, Opened), SandboxesError> {
+        if !config.enabled {
+            return Err(SandboxesError::Off);
+        }
+        let folder = data.join(&config.dir);
+        let (core, opened) = skep_sandbox::Sandboxes::open(skep_sandbox::Config::new(folder.clone(), program)).await?;
+        if let Some((fence, missing)) = lacking(core.host(), profile_of(&config)) {
+            return Err(SandboxesError::Missing(fence, missing));
+        }
+        let records = Arc::new(Records::open(&data.join("sandboxes.sqlite"))?);
+        let waiting = Arc::new(Semaphore::new(WAITING_MAX));
+        let sandboxes = Self { inner: Arc::new(Inner { core, config, folder, records, held: RwLock::default(), waiting }) };
+        sandboxes.find_again().await?;
+        tokio::spawn(samples::sample(Arc::downgrade(&sandboxes.inner), SAMPLED));
+        Ok((sandboxes, opened))
+    }
+
+    /// Joins rows and sandboxes. A row without a sandbox, and a sandbox without a row, was never acknowledged, or is half removed.
+    async fn find_again(&self) -> Result<(), SandboxesError> {
+        let mut boxes: HashMap<SandboxId, Boxed> = self.inner.core.list().into_iter().map(|boxed| (boxed.id().clone(), boxed)).collect();
+        for (id, facts) in self.inner.records.all()? {
+            match boxes.remove(&id) {
+                Some(boxed) => self.inner.hold(boxed, facts),
+                None => self.inner.records.remove(&id)?,
+            }
+        }
+        for (id, boxed) in boxes {
+            if let Err(error) = boxed.happen(Input::Remove).await {
+                tracing::warn!(%id, %error, "a sandbox that nobody owns could not be removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &SandboxesConfig {
+        &self.inner.config
+    }
+
+    /// What a sandbox may use when nobody asks for anything.
+    #[must_use]
+    pub fn usual_limits(&self) -> skep_sandbox::Limits {
+        create::limits_of(&self.inner.config)
+    }
+
+    /// The fences of this host.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        self.inner.core.host()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, id: &SandboxId) -> Option<Owned> {
+        self.inner.held.read().get(id).cloned()
+    }
+
+    /// All of them, the one that started last first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Owned> {
+        let mut all: Vec<Owned> = self.inner.held.read().values().cloned().collect();
+        all.sort_by_cached_key(|owned| (std::cmp::Reverse(owned.facts().started_ms), owned.id().clone()));
+        all
+    }
+}
+
+impl Inner {
+    /// From here on it is seen, and forgotten when it is gone.
+    fn hold(self: &Arc<Self>, boxed: Boxed, facts: Facts) {
+        let owned = Owned::new(boxed, facts, Arc::clone(&self.records), Arc::clone(&self.waiting));
+        self.held.write().insert(owned.id().clone(), owned.clone());
+        tokio::spawn(forget_when_gone(Arc::downgrade(self), owned));
+    }
+}
+
+/// Its time may be up, or somebody removes it: whoever it was, its row goes after it.
+async fn forget_when_gone(inner: Weak<Inner>, owned: Owned) {
+    let mut state = owned.state_changes();
+    owned.keep_log(&mut state).await;
+    let Some(inner) = inner.upgrade() else { return };
+    inner.held.write().remove(owned.id());
+    if let Err(error) = inner.records.remove(owned.id()) {
+        tracing::warn!(id = %owned.id(), %error, "the row of a sandbox that is gone could not be removed; the next start does it");
+    }
+}
+
+/// The profile of sandboxes that ask for none.
+fn profile_of(config: &SandboxesConfig) -> Profile {
+    if config.strict { Profile::Strict } else { Profile::Workstation }
+}
+
+/// The first fence that the profile demands and the host has not.
+fn lacking(host: &Host, profile: Profile) -> Option<(Fence, Missing)> {
+    profile.demands().iter().find_map(|fence| Some((*fence, host.missing(*fence)?)))
+}

@@ -1,0 +1,237 @@
+//! From what a caller asks for to a sandbox that runs.
+
+use std::collections::BTreeMap;
+
+use skep_id::SandboxId;
+use skep_sandbox::{Limits, Network, OnTimeout, Policy, Profile, Rootfs, Spec};
+
+use super::{Facts, Owned, Reach, SandboxError, Sandboxes, profile_of};
+
+/// Most entries of metadata, and of variables.
+const ENTRIES_MAX: usize = 256;
+
+/// Most bytes of all metadata, and of all variables: variables go with every command, in one packet.
+const ENTRIES_BYTES_MAX: usize = 32 << 10;
+
+/// Longest time that can be asked for: a year, in milliseconds.
+pub(super) const TIMEOUT_MAX_MS: u64 = 365 * 86_400_000;
+
+/// What a caller asks for.
+#[derive(Clone, Debug)]
+pub struct NewSandbox {
+    /// The key that asks.
+    pub owner: String,
+    /// What it begins with.
+    pub template: String,
+    /// How tight it is; the node's configuration decides when absent.
+    pub profile: Option<Profile>,
+    /// What it may use; the node's configuration decides when absent.
+    pub limits: Option<Limits>,
+    /// How long it runs, in milliseconds; `None`: until it is told otherwise.
+    pub timeout_ms: Option<u64>,
+    /// What happens then.
+    pub on_timeout: OnTimeout,
+    /// Whether traffic wakes it.
+    pub auto_resume: bool,
+    /// What its owner wants to find it by.
+    pub metadata: BTreeMap<String, String>,
+    /// Variables of every command.
+    pub env: BTreeMap<String, String>,
+    /// Whether calls to its envd must show a token.
+    pub secured: bool,
+    /// What it may reach, and who may reach it.
+    pub reach: Reach,
+}
+
+impl NewSandbox {
+    /// One of `owner`, made from `template`, secured, that goes after `timeout_ms`.
+    #[must_use]
+    pub fn of(owner: &str, template: &str, timeout_ms: Option<u64>) -> Self {
+        Self {
+            owner: owner.to_owned(),
+            template: template.to_owned(),
+            profile: None,
+            limits: None,
+            timeout_ms,
+            on_timeout: OnTimeout::Remove,
+            auto_resume: false,
+            metadata: BTreeMap::new(),
+            env: BTreeMap::new(),
+            secured: true,
+            reach: Reach::default(),
+        }
+    }
+
+    fn check(&self) -> Result<(), SandboxError> {
+        let invalid = |what: &str| Err(SandboxError::Invalid(what.to_owned()));
+        for (what, entries) in [("metadata", &self.metadata), ("environment", &self.env)] {
+            let bytes: usize = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+            if entries.len() > ENTRIES_MAX || bytes > ENTRIES_BYTES_MAX {
+                return invalid(&format!("{what} has at most {ENTRIES_MAX} entries and {ENTRIES_BYTES_MAX} bytes"));
+            }
+        }
+        let named = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+        if self.env.iter().any(|(name, value)| !named(name) || value.contains('\0')) {
+            return invalid("a variable has a name without `=`, and neither name nor value has a zero byte");
+        }
+        if self.timeout_ms.is_some_and(|timeout| timeout > TIMEOUT_MAX_MS) {
+            return invalid("a timeout is at most a year");
+        }
+        Ok(())
+    }
+}
+
+impl Sandboxes {
+    /// Makes a sandbox, which runs when this returns. It is made even if the caller leaves in the meantime.
+    ///
+    /// # Errors
+    /// When what was asked for cannot be, or the sandbox does not start; nothing is left of it then.
+    pub async fn create(&self, new: NewSandbox) -> Result<Owned, SandboxError> {
+        new.check()?;
+        let most = self.inner.config.sandboxes_max;
+        if self.inner.held.read().len() >= most {
+            return Err(SandboxError::Full(most));
+        }
+        let sandboxes = self.clone();
+        let made = tokio::spawn(async move { sandboxes.make(new).await });
+        made.await.unwrap_or(Err(SandboxError::Here("making the sandbox broke off")))
+    }
+
+    async fn make(&self, new: NewSandbox) -> Result<Owned, SandboxError> {
+        let rootfs = self.rootfs(&new.template).await?;
+        let facts = self.facts(new)?;
+        let spec = spec(&facts)?;
+        let id = spec.id.clone();
+        let policy = Policy { timeout_ms: facts.timeout_ms, on_timeout: facts.on_timeout, auto_resume: facts.auto_resume };
+        let written = {
+            let (records, id, facts) = (self.inner.records.clone(), id.clone(), facts.clone());
+            tokio::task::spawn_blocking(move || records.put(&id, &facts))
+        };
+        let made = self.inner.core.create(spec, rootfs, policy).await;
+        let written = written.await.map_err(|_| SandboxError::Here("writing a row broke off"))?;
+        match (made, written) {
+            (Ok(boxed), Ok(())) => {
+                self.inner.hold(boxed, facts);
+                self.get(&id).ok_or(SandboxError::Gone(id))
+            }
+            (Ok(boxed), Err(error)) => {
+                // Nobody could find it after a restart; what cannot be removed now is then removed.
+                let _ = boxed.happen(skep_sandbox::Input::Remove).await;
+                Err(error.into())
+            }
+            (Err(error), _) => {
+                let _ = self.inner.records.remove(&id);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn facts(&self, new: NewSandbox) -> Result<Facts, SandboxError> {
+        let config = &self.inner.config;
+        let now = crate::now_ms();
+        Ok(Facts {
+            owner: new.owner,
+            template: new.template,
+            metadata: new.metadata,
+            env: new.env,
+            profile: new.profile.unwrap_or(profile_of(config)),
+            limits: new.limits.unwrap_or(limits_of(config)),
+            timeout_ms: new.timeout_ms,
+            on_timeout: new.on_timeout,
+            auto_resume: new.auto_resume,
+            envd_token: new.secured.then(token).transpose()?,
+            traffic_token: new.reach.private_ports.then(token).transpose()?,
+            reach: new.reach,
+            created_ms: now,
+            started_ms: now,
+        })
+    }
+
+    /// What a template's name stands for.
+    async fn rootfs(&self, template: &str) -> Result<Rootfs, SandboxError> {
+        match template {
+            "base" | "host" | "code-interpreter-v1" => {
+                let core = self.inner.core.clone();
+                let made = tokio::task::spawn_blocking(move || core.host_image()).await;
+                Ok(made.map_err(|_| SandboxError::Here("making an image broke off"))??)
+            }
+            other => Err(SandboxError::NoTemplate(other.chars().take(200).collect())),
+        }
+    }
+}
+
+pub(super) fn limits_of(config: &crate::SandboxesConfig) -> Limits {
+    Limits {
+        memory_bytes: config.memory_mb << 20,
+        pids: config.pids,
+        cpu_millis: config.cpu_millis,
+        tmp_bytes: config.tmp_mb << 20,
+        ..Limits::default()
+    }
+}
+
+fn spec(facts: &Facts) -> Result<Spec, SandboxError> {
+    let id = SandboxId::from_random(random()?);
+    Ok(Spec {
+        hostname: id.to_string(),
+        id,
+        profile: facts.profile,
+        limits: facts.limits,
+        network: Network::Loopback,
+        volumes: vec![],
+        boot: uuid()?,
+    })
+}
+
+/// 256 bits that nobody guesses, in hexadecimal.
+fn token() -> Result<String, SandboxError> {
+    Ok(hex(&random::<32>()?))
+}
+
+/// A random UUID, version 4.
+fn uuid() -> Result<String, SandboxError> {
+    let mut bytes = random::<16>()?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let text = hex(&bytes);
+    Ok([&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-"))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], SandboxError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| SandboxError::Here("the system gives no random bytes"))?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_wishes_are_refused() {
+        let fine = NewSandbox::of("key", "base", Some(1_000));
+        assert!(fine.check().is_ok());
+        let with = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        for env in [with("", "x"), with("A=B", "x"), with("A\0", "x"), with("A", "x\0y"), with("A", &"x".repeat(40_000))] {
+            assert!(NewSandbox { env, ..fine.clone() }.check().is_err());
+        }
+        let metadata = (0..300).map(|n| (n.to_string(), String::new())).collect();
+        assert!(NewSandbox { metadata, ..fine.clone() }.check().is_err());
+        assert!(NewSandbox { timeout_ms: Some(u64::MAX), ..fine }.check().is_err());
+    }
+
+    #[test]
+    fn boots_have_uuids() {
+        let text = uuid().unwrap();
+        assert!(text.len() == 36 && text.as_bytes()[14] == b'4' && b"89ab".contains(&text.as_bytes()[19]), "{text}");
+        assert_ne!(token().unwrap(), token().unwrap());
+    }
+}
