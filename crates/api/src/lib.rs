@@ -14,6 +14,7 @@ mod key;
 mod node;
 mod openapi;
 mod route;
+mod sandbox;
 mod secret;
 mod tail;
 mod worker;
@@ -27,6 +28,10 @@ pub use key::{Key, KeyList, NewKey, NewKeyToken, Scope};
 pub use node::NodeStatus;
 pub use openapi::{openapi, openapi_json};
 pub use route::{Method, Operation, ROUTES, Route};
+pub use sandbox::{
+    NewSandbox, OnTimeout, ResumeSandbox, Sandbox, SandboxExec, SandboxFence, SandboxFile, SandboxFolder, SandboxLimits, SandboxList,
+    SandboxNetwork, SandboxOutput, SandboxPort, SandboxPorts, SandboxProfile, SandboxState,
+};
 pub use secret::{PutSecret, Secret, SecretList};
 pub use tail::{TailEvent, Trigger};
 pub use worker::{Binding, Deploy, Deployed, Limits, ModuleSource, Rollback, TypedModule, Version, VersionList, Worker, WorkerList};

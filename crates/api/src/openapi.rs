@@ -119,6 +119,15 @@ fn components() -> utoipa::openapi::Components {
     with::<crate::ForkActor>(&mut schemas);
     with::<crate::RewindActor>(&mut schemas);
     with::<crate::Rewound>(&mut schemas);
+    with::<crate::Sandbox>(&mut schemas);
+    with::<crate::NewSandbox>(&mut schemas);
+    with::<crate::SandboxList>(&mut schemas);
+    with::<crate::ResumeSandbox>(&mut schemas);
+    with::<crate::SandboxExec>(&mut schemas);
+    with::<crate::SandboxOutput>(&mut schemas);
+    with::<crate::SandboxFile>(&mut schemas);
+    with::<crate::SandboxFolder>(&mut schemas);
+    with::<crate::SandboxPorts>(&mut schemas);
     with::<crate::NodeStatus>(&mut schemas);
     with::<crate::ErrorBody>(&mut schemas);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("skep_<id>_<secret>").build();

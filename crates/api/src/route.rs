@@ -69,6 +69,36 @@ pub enum Operation {
     ExportActor,
     /// Delete an actor.
     DeleteActor,
+    /// Sandboxes.
+    Sandboxes,
+    /// Make a sandbox.
+    CreateSandbox,
+    /// One sandbox.
+    Sandbox,
+    /// Remove a sandbox.
+    DeleteSandbox,
+    /// Stand a sandbox still.
+    PauseSandbox,
+    /// Let a sandbox go on.
+    ResumeSandbox,
+    /// Start a stopped sandbox.
+    StartSandbox,
+    /// End a sandbox's processes.
+    StopSandbox,
+    /// Run a command in a sandbox.
+    ExecInSandbox,
+    /// A terminal in a sandbox.
+    SandboxTerminal,
+    /// Read a file of a sandbox.
+    ReadSandboxFile,
+    /// Write a file of a sandbox.
+    WriteSandboxFile,
+    /// Remove a file of a sandbox.
+    DeleteSandboxFile,
+    /// A folder of a sandbox.
+    SandboxFolder,
+    /// Ports of a sandbox.
+    SandboxPorts,
 }
 
 /// One route.
@@ -134,6 +164,22 @@ const DELETE_QUERY: &[(&str, &str)] = &[(
     "What becomes of actors of the worker's classes: `delete`, or `keep` for a worker of the same name to come. Without it, a worker that has actors is not deleted.",
 )];
 
+const TERMINAL_QUERY: &[(&str, &str)] = &[
+    ("user", "Who the shell runs as: `user`, `root` or a number; `user` when absent."),
+    ("columns", "Characters in a line; 80 when absent."),
+    ("rows", "Lines; 24 when absent."),
+    ("line", "What the shell runs instead of asking."),
+    ("cwd", "Where it begins; the user's home when absent."),
+];
+
+const FILE_QUERY: &[(&str, &str)] = &[
+    ("path", "Which one; not absolute, it is below the user's home."),
+    ("user", "With whose rights: `user`, `root` or a number; `user` when absent."),
+];
+
+const SANDBOXES_QUERY: &[(&str, &str)] =
+    &[("metadata", "Only those with this metadata: `name=value&…`, each part percent-encoded."), ("state", "Only those in this state.")];
+
 /// Every route of the node, except the workers' own.
 #[rustfmt::skip]
 pub const ROUTES: &[Route] = &[
@@ -161,5 +207,20 @@ pub const ROUTES: &[Route] = &[
     route(Method::Post, "/v1/actors/{actor}/fork", Operation::ForkActor, "forkActor", "Makes a new actor from one as it is or was.", Some(Scope::Actors), Some("ForkActor"), (201, JSON, Some("Actor"))),
     route(Method::Post, "/v1/actors/{actor}/rewind", Operation::RewindActor, "rewindActor", "Brings an actor's database back to a point in its past. It can be undone.", Some(Scope::Actors), Some("RewindActor"), (200, JSON, Some("Rewound"))),
     route(Method::Get, "/v1/actors/{actor}/export", Operation::ExportActor, "exportActor", "An actor's database as a SQLite file.", Some(Scope::Actors), None, (200, "application/vnd.sqlite3", None)).asked(AS_OF_QUERY),
+    route(Method::Get, "/v1/sandboxes", Operation::Sandboxes, "listSandboxes", "The caller's sandboxes, and the fences of the host.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxList"))).asked(SANDBOXES_QUERY),
+    route(Method::Post, "/v1/sandboxes", Operation::CreateSandbox, "createSandbox", "Makes a sandbox, which runs when the answer arrives.", Some(Scope::Sandboxes), Some("NewSandbox"), (201, JSON, Some("Sandbox"))),
+    route(Method::Get, "/v1/sandboxes/{id}", Operation::Sandbox, "getSandbox", "One sandbox.", Some(Scope::Sandboxes), None, (200, JSON, Some("Sandbox"))),
+    route(Method::Delete, "/v1/sandboxes/{id}", Operation::DeleteSandbox, "deleteSandbox", "Removes a sandbox with all it has. Its id never comes back.", Some(Scope::Sandboxes), None, (204, "", None)),
+    route(Method::Post, "/v1/sandboxes/{id}/pause", Operation::PauseSandbox, "pauseSandbox", "Stands all processes still; memory is kept.", Some(Scope::Sandboxes), None, (200, JSON, Some("Sandbox"))),
+    route(Method::Post, "/v1/sandboxes/{id}/resume", Operation::ResumeSandbox, "resumeSandbox", "Lets a paused sandbox go on, and starts a stopped one.", Some(Scope::Sandboxes), Some("ResumeSandbox"), (200, JSON, Some("Sandbox"))),
+    route(Method::Post, "/v1/sandboxes/{id}/start", Operation::StartSandbox, "startSandbox", "Starts a stopped sandbox with the files it had; the same as `resume`.", Some(Scope::Sandboxes), Some("ResumeSandbox"), (200, JSON, Some("Sandbox"))),
+    route(Method::Post, "/v1/sandboxes/{id}/stop", Operation::StopSandbox, "stopSandbox", "Ends all processes; files are kept.", Some(Scope::Sandboxes), None, (200, JSON, Some("Sandbox"))),
+    route(Method::Post, "/v1/sandboxes/{id}/exec", Operation::ExecInSandbox, "execInSandbox", "Runs a command. The answer is lines of JSON, each a `SandboxOutput`, as they happen; a client that leaves ends the command.", Some(Scope::Sandboxes), Some("SandboxExec"), (200, "application/x-ndjson", Some("SandboxOutput"))),
+    route(Method::Get, "/v1/sandboxes/{id}/terminal", Operation::SandboxTerminal, "sandboxTerminal", "A shell on a terminal, as a WebSocket: binary messages are what is typed and shown; a text message `{\"columns\",\"rows\"}` changes the size; at the end comes a text message `{\"code\"}`.", Some(Scope::Sandboxes), None, (101, "", None)).asked(TERMINAL_QUERY),
+    route(Method::Get, "/v1/sandboxes/{id}/files", Operation::ReadSandboxFile, "readSandboxFile", "A file's bytes.", Some(Scope::Sandboxes), None, (200, "application/octet-stream", None)).asked(FILE_QUERY),
+    route(Method::Put, "/v1/sandboxes/{id}/files", Operation::WriteSandboxFile, "writeSandboxFile", "Writes a file and the folders it is in; readers see the old one or the whole new one.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxFile"))).asked(FILE_QUERY),
+    route(Method::Delete, "/v1/sandboxes/{id}/files", Operation::DeleteSandboxFile, "deleteSandboxFile", "Removes a file, or a folder with all that is in it.", Some(Scope::Sandboxes), None, (204, "", None)).asked(FILE_QUERY),
+    route(Method::Get, "/v1/sandboxes/{id}/folder", Operation::SandboxFolder, "listSandboxFolder", "The entries of a folder.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxFolder"))).asked(FILE_QUERY),
+    route(Method::Get, "/v1/sandboxes/{id}/ports", Operation::SandboxPorts, "listSandboxPorts", "Ports that something within listens on, and where they answer.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxPorts"))),
     route(Method::Delete, "/v1/actors/{actor}", Operation::DeleteActor, "deleteActor", "Deletes an actor with all it has, its past included.", Some(Scope::Actors), None, (204, "", None)),
 ];

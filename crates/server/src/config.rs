@@ -30,6 +30,8 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Time to finish what is in flight when the node stops, ms. Default 30,000.
     pub drain_ms: u64,
+    /// The hosts of sandboxes.
+    pub sandboxes: SandboxesConfig,
 }
 
 impl Default for Config {
@@ -46,7 +48,26 @@ impl Default for Config {
             control_body_bytes_max: 100 << 20,
             message_bytes_max: 32 << 20,
             drain_ms: 30_000,
+            sandboxes: SandboxesConfig::default(),
         }
+    }
+}
+
+/// Where sandboxes answer: `https://<port>-<id>.<domain>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxesConfig {
+    /// Their domain, which is no other's: no worker answers below it. Default `sbx.localhost`.
+    pub domain: String,
+    /// Where to listen for it, with TLS. Default: the address of the front with the port 7443, or any free one where it is taken.
+    pub listen: Option<SocketAddr>,
+    /// Certificate and key for `*.<domain>`. Without them a certificate authority of the node's own makes them, in the data folder.
+    pub tls: Option<TlsConfig>,
+}
+
+impl Default for SandboxesConfig {
+    fn default() -> Self {
+        Self { domain: "sbx.localhost".to_owned(), listen: None, tls: None }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     auth::{Guard, check},
     execute, keys,
     reply::Failure,
-    secrets, status, tail, workers,
+    sandboxes, secrets, status, tail, workers,
 };
 
 /// What control routes work with.
@@ -40,6 +40,8 @@ pub(crate) struct Places {
     pub domain: String,
     pub port: u16,
     pub host: String,
+    /// Where sandboxes answer: `<domain>`, with `:<port>` where it is not 443.
+    pub sandboxes: String,
 }
 
 impl Places {
@@ -64,6 +66,10 @@ pub(crate) fn router(control: &Control) -> Router {
             answering = answering.layer(from_fn_with_state(guard, check));
         }
         router = router.route(route.path, answering);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        router = router.merge(crate::e2b::router());
     }
     router.method_not_allowed_fallback(unsuitable).fallback(nowhere).with_state(control.clone())
 }
@@ -104,6 +110,21 @@ fn operation(operation: Operation, filter: MethodFilter) -> MethodRouter<Control
         Operation::RewindActor => on(filter, actors::rewind),
         Operation::ExportActor => on(filter, actors::export),
         Operation::DeleteActor => on(filter, actors::delete),
+        Operation::Sandboxes => on(filter, sandboxes::list),
+        Operation::CreateSandbox => on(filter, sandboxes::create),
+        Operation::Sandbox => on(filter, sandboxes::show),
+        Operation::DeleteSandbox => on(filter, sandboxes::remove),
+        Operation::PauseSandbox => on(filter, sandboxes::pause),
+        Operation::ResumeSandbox => on(filter, sandboxes::resume),
+        Operation::StartSandbox => on(filter, sandboxes::resume),
+        Operation::StopSandbox => on(filter, sandboxes::stop),
+        Operation::ExecInSandbox => on(filter, sandboxes::exec),
+        Operation::SandboxTerminal => on(filter, sandboxes::terminal),
+        Operation::ReadSandboxFile => on(filter, sandboxes::read_file),
+        Operation::WriteSandboxFile => on(filter, sandboxes::write_file),
+        Operation::DeleteSandboxFile => on(filter, sandboxes::remove_file),
+        Operation::SandboxFolder => on(filter, sandboxes::folder),
+        Operation::SandboxPorts => on(filter, sandboxes::ports),
     }
 }
 

@@ -9,20 +9,31 @@
 
 mod actors;
 mod auth;
+#[cfg(target_os = "linux")]
+mod authority;
 mod config;
 mod control;
 mod convert;
 mod dispatch;
+#[cfg(target_os = "linux")]
+mod door;
+#[cfg(target_os = "linux")]
+mod e2b;
 mod execute;
 mod keys;
 mod listen;
 mod receipt;
 mod reply;
+#[cfg(target_os = "linux")]
+mod sandboxes;
+#[cfg(not(target_os = "linux"))]
+#[path = "sandboxes/elsewhere.rs"]
+mod sandboxes;
 mod secrets;
 mod status;
 mod tail;
 mod upgrade;
 mod workers;
 
-pub use config::{Config, TlsConfig};
+pub use config::{Config, SandboxesConfig, TlsConfig};
 pub use listen::{BindError, Server};

@@ -35,6 +35,10 @@ pub enum BindError {
     /// The address cannot be listened on.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] io::Error),
+    /// The domain of sandboxes has no certificate authority.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Authority(#[from] crate::authority::AuthorityError),
     /// The certificate or its key cannot be used.
     #[error("cannot use the certificate {} with the key {}: {}", .0.cert.display(), .0.key.display(), .1)]
     Tls(TlsConfig, String),
@@ -47,6 +51,8 @@ pub struct Server {
     node: Node,
     front: Arc<Front>,
     tls: Option<TlsAcceptor>,
+    #[cfg(target_os = "linux")]
+    door: Option<crate::door::Door>,
     connections: Arc<Semaphore>,
     tasks: TaskTracker,
     drain: Duration,
@@ -56,6 +62,8 @@ pub struct Server {
 struct Front {
     control: axum::Router,
     dispatch: Arc<Dispatch>,
+    #[cfg(target_os = "linux")]
+    sandboxes: Arc<crate::door::Hosts>,
     http: Builder<TokioExecutor>,
     /// The node stops: end what would never end, finish what will.
     stopping: CancellationToken,
@@ -72,7 +80,15 @@ impl Server {
         let address = listener.local_addr().map_err(|error| BindError::Listen(config.listen, error))?;
         let stopping = CancellationToken::new();
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let places = Places { scheme, domain: node.config().domain.clone(), port: address.port(), host: shown_host(address) };
+        #[cfg(target_os = "linux")]
+        let door = crate::door::Door::open(config, address, &node).await?;
+        #[cfg(target_os = "linux")]
+        let hosts = crate::door::Hosts::new(config, &node, &stopping);
+        #[cfg(target_os = "linux")]
+        let sandboxes = hosts.shown(door.as_ref().map_or(address.port(), crate::door::Door::port));
+        #[cfg(not(target_os = "linux"))]
+        let sandboxes = String::new();
+        let places = Places { scheme, domain: node.config().domain.clone(), port: address.port(), host: shown_host(address), sandboxes };
         let control = Control { node: node.clone(), places, stopping: stopping.clone(), body_bytes_max: config.control_body_bytes_max };
         let dispatch = Dispatch {
             node: node.clone(),
@@ -82,13 +98,22 @@ impl Server {
             message_bytes_max: config.message_bytes_max,
             stopping: stopping.clone(),
         };
-        let front = Front { control: router(&control), dispatch: Arc::new(dispatch), http: http(config), stopping };
+        let front = Front {
+            control: router(&control),
+            dispatch: Arc::new(dispatch),
+            #[cfg(target_os = "linux")]
+            sandboxes: Arc::new(hosts),
+            http: http(config),
+            stopping,
+        };
         Ok(Self {
             listener,
             address,
             node,
             front: Arc::new(front),
             tls,
+            #[cfg(target_os = "linux")]
+            door,
             connections: Arc::new(Semaphore::new(config.connections_max)),
             tasks: TaskTracker::new(),
             drain: Duration::from_millis(config.drain_ms),
@@ -107,12 +132,21 @@ impl Server {
         format!("{}://{}:{}", self.front.dispatch.scheme, shown_host(self.address), self.address.port())
     }
 
+    /// Where sandboxes answer, and the certificate to trust for it, if the node made it: `None` where it has none.
+    #[cfg(target_os = "linux")]
+    #[must_use]
+    pub fn sandboxes(&self) -> Option<(String, Option<std::path::PathBuf>)> {
+        let door = self.door.as_ref()?;
+        Some((self.front.sandboxes.shown(door.port()), door.authority()))
+    }
+
     /// Serves until `shutdown` is ready, then drains. Returns whether everything in flight was finished in time.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> bool {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
-                () = self.accept() => {}
+                () = self.accept(&self.listener, self.tls.as_ref()) => {}
+                () = self.accept_for_sandboxes() => {}
                 () = &mut shutdown => break,
             }
         }
@@ -135,9 +169,22 @@ impl Server {
         in_time
     }
 
-    async fn accept(&self) {
+    #[cfg(target_os = "linux")]
+    async fn accept_for_sandboxes(&self) {
+        match &self.door {
+            Some(door) => self.accept(door.listener(), Some(door.acceptor())).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    async fn accept_for_sandboxes(&self) {
+        std::future::pending().await
+    }
+
+    async fn accept(&self, listener: &TcpListener, tls: Option<&TlsAcceptor>) {
         let Ok(place) = Arc::clone(&self.connections).acquire_owned().await else { return };
-        let (stream, peer) = match self.listener.accept().await {
+        let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Mostly a lack of file descriptors, which passes; without a pause this would spin.
@@ -145,7 +192,7 @@ impl Server {
                 return tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let (front, tls) = (Arc::clone(&self.front), self.tls.clone());
+        let (front, tls) = (Arc::clone(&self.front), tls.cloned());
         self.tasks.spawn(async move {
             let _place = place;
             front.connection(stream, peer, tls).await;
@@ -159,19 +206,22 @@ impl Front {
             return;
         }
         match tls {
-            None => self.speak(stream, peer).await,
+            None => self.speak(stream, peer, "http").await,
             Some(tls) => {
                 let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await;
                 if let Ok(Ok(stream)) = shaken {
-                    self.speak(stream, peer).await;
+                    self.speak(stream, peer, "https").await;
                 }
             }
         }
     }
 
-    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self: Arc<Self>, stream: S, peer: SocketAddr) {
+    async fn speak<S>(self: Arc<Self>, stream: S, peer: SocketAddr, scheme: &'static str)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let front = Arc::clone(&self);
-        let service = service_fn(move |request| Arc::clone(&front).answer(request, peer));
+        let service = service_fn(move |request| Arc::clone(&front).answer(request, peer, scheme));
         let connection = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
@@ -186,7 +236,20 @@ impl Front {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Result<Response<HttpBody>, Infallible> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        scheme: &'static str,
+    ) -> Result<Response<HttpBody>, Infallible> {
+        #[cfg(target_os = "linux")]
+        let request = match self.sandboxes.take(request, peer, scheme).await {
+            crate::door::Taken::Answered(response) => return Ok(response),
+            crate::door::Taken::ForControl(request) => return self.control.clone().oneshot(request.map(HttpBody::new)).await,
+            crate::door::Taken::NotOurs(request) => request,
+        };
+        #[cfg(not(target_os = "linux"))]
+        let _ = scheme;
         match self.dispatch.address(&request) {
             Some(Ok(address)) => Ok(Arc::clone(&self.dispatch).serve(address, request, peer).await),
             Some(Err(failure)) => Ok(failure.into_response()),
@@ -210,7 +273,7 @@ fn http(config: &Config) -> Builder<TokioExecutor> {
     http
 }
 
-fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, BindError> {
+pub(crate) fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, BindError> {
     let failed = |error: &dyn std::fmt::Display| BindError::Tls(config.clone(), error.to_string());
     let certs: Vec<CertificateDer<'static>> =
         CertificateDer::pem_file_iter(&config.cert).and_then(Iterator::collect).map_err(|error| failed(&error))?;
