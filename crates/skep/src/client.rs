@@ -70,7 +70,20 @@ impl Client {
         self.good(sent).map(drop)
     }
 
-    fn bearer(&self) -> String {
+    /// An answer to be read as it comes.
+    pub fn post_open(&self, path: &str, body: &impl Serialize) -> Result<Response<Body>, Failure> {
+        let sent = self.agent.post(format!("{}{path}", self.url)).header("authorization", self.bearer()).send_json(body);
+        self.good(sent)
+    }
+
+    /// Sends a file as it is.
+    pub fn put_file<T: DeserializeOwned>(&self, path: &str, file: fs::File) -> Result<T, Failure> {
+        let sent = self.agent.put(format!("{}{path}", self.url)).header("authorization", self.bearer()).send(file);
+        self.parse(self.good(sent)?)
+    }
+
+    /// What goes into the header `Authorization`.
+    pub fn bearer(&self) -> String {
         format!("Bearer {}", self.key)
     }
 

@@ -1,5 +1,8 @@
 //! `skep doctor`: looks at the machine, the data folder and the node, and says what is amiss.
 
+#[cfg(target_os = "linux")]
+mod sandboxes;
+
 use std::{
     fs,
     io::Write,
@@ -37,6 +40,7 @@ struct Check {
 #[derive(Args)]
 #[command(after_help = "Examples:
   skep doctor
+  skep doctor --attack         try known ways out of a sandbox on this host, in both profiles, and say which doors are open
   skep doctor --repair         repair files of actors from their log and history, go on without what these have not, and say what that is
 
 Files of actors are looked at while no node runs on the data folder.")]
@@ -44,6 +48,9 @@ pub struct Doctor {
     /// Repair files of actors, as far as can be; what cannot is given up, and named.
     #[arg(long)]
     repair: bool,
+    /// Knock at every door of real sandboxes on this host; takes seconds, and root.
+    #[arg(long)]
+    attack: bool,
     /// The node's configuration file, where it has settings for actors.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -53,14 +60,15 @@ impl Doctor {
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         let mut config = crate::up::File::read(self.config.as_deref())?.node;
         config.data = global.data.clone().unwrap_or(config.data);
-        examine(global, &config, self.repair)
+        examine(global, &config, self.repair, self.attack)
     }
 }
 
-fn examine(global: &Global, config: &skep_node::Config, repair: bool) -> Result<(), Failure> {
+fn examine(global: &Global, config: &skep_node::Config, repair: bool, attack: bool) -> Result<(), Failure> {
     let mut checks = vec![data_folder(&config.data), open_files(), mappings()];
     checks.extend(actors(config, repair));
     checks.extend(compile_fences());
+    checks.extend(sandboxes_of(config, attack));
     checks.push(node(global));
     if global.json {
         output::json(&checks);
@@ -170,6 +178,16 @@ fn compile_fences() -> Vec<Check> {
         }
         Err(why) => vec![check("compile child", Err(why))],
     }
+}
+
+#[cfg(target_os = "linux")]
+fn sandboxes_of(config: &skep_node::Config, attack: bool) -> Vec<Check> {
+    sandboxes::look(config, attack)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sandboxes_of(_: &skep_node::Config, _: bool) -> Vec<Check> {
+    vec![check("sandboxes", Ok("this system has none: they need Linux".to_owned()))]
 }
 
 fn node(global: &Global) -> Check {

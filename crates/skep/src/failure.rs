@@ -10,16 +10,24 @@ pub struct Failure {
     error: ApiError,
     /// Nothing more is to be said: the output has it.
     silent: bool,
+    /// The exit code of a command that ran elsewhere.
+    exit: Option<u8>,
 }
 
 impl Failure {
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { error: ApiError::new(code, message).hint(hint), silent: false }
+        Self { error: ApiError::new(code, message).hint(hint), silent: false, exit: None }
     }
 
     /// An exit code without a message.
     pub fn silent(code: ErrorCode) -> Self {
-        Self { error: ApiError::new(code, ""), silent: true }
+        Self { error: ApiError::new(code, ""), silent: true, exit: None }
+    }
+
+    /// This program ends as a command elsewhere did, without a word of its own.
+    pub fn exit(code: i32) -> Result<(), Self> {
+        let exit = u8::try_from(code & 0xff).unwrap_or(1);
+        if code == 0 { Ok(()) } else { Err(Self { exit: Some(exit), ..Self::silent(ErrorCode::Internal) }) }
     }
 
     /// The user asked for something that cannot be.
@@ -37,7 +45,7 @@ impl Failure {
     }
 
     pub fn report(self, json: bool) -> ExitCode {
-        let code = self.error.code.exit_code();
+        let code = self.exit.unwrap_or_else(|| self.error.code.exit_code());
         if self.silent {
             return ExitCode::from(code);
         }
@@ -55,7 +63,7 @@ impl Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self { error, silent: false }
+        Self { error, silent: false, exit: None }
     }
 }
 

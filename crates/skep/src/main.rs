@@ -13,6 +13,7 @@ mod failure;
 mod key;
 mod openapi;
 mod output;
+mod sandbox;
 mod secret;
 mod tail;
 mod up;
@@ -73,6 +74,8 @@ enum Command {
     Workers(workers::Workers),
     /// List actors, look into them, checkpoint, fork, rewind, export, delete.
     Actors(actors::Actors),
+    /// Linux computers of agents: make, run commands in, copy files, pause, resume, remove.
+    Sandbox(sandbox::Sandbox),
     /// Watch a worker's logs, exceptions and outcomes.
     Tail(tail::Tail),
     /// Run a snippet once and print its result.
@@ -93,6 +96,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if let Some(code) = skep_sandbox::child() {
+        return code;
+    }
     let cli = Cli::parse();
     let global = &cli.global;
     let done = match cli.command {
@@ -100,6 +107,7 @@ fn main() -> ExitCode {
         Command::Deploy(command) => command.run(global),
         Command::Workers(command) => command.run(global),
         Command::Actors(command) => command.run(global),
+        Command::Sandbox(command) => command.run(global),
         Command::Tail(command) => command.run(global),
         Command::Execute(command) => command.run(global),
         Command::Key(command) => command.run(global),

@@ -18,7 +18,7 @@ use crate::{Global, client::URL_FILE, doctor::may_be_repaired, failure::Failure,
   skep up --listen 0.0.0.0:443 --domain workers.example.com --config skep.toml
 
 The configuration file is TOML with two tables, [node] and [server]; unknown fields are refused. Actors are set in [node.actors]
-(idle_ms, awake_max, retention_ms, …), their log in [node.log].
+(idle_ms, awake_max, retention_ms, …), their log in [node.log], sandboxes in [node.sandboxes], their hosts in [server.sandboxes].
 SKEP_LOG sets what is logged, for example SKEP_LOG=debug.")]
 pub struct Up {
     /// A configuration file.
@@ -89,6 +89,7 @@ async fn serve(file: File, started: Instant, json: bool) -> Result<(), Failure> 
     let data = file.node.data.clone();
     let program = std::env::current_exe().map_err(|error| Failure::of(ErrorCode::Internal, &error, ""))?;
     let node = Node::open(file.node, (program, vec!["compile-child".to_owned()])).map_err(|error| unopened(&error))?;
+    open_sandboxes(&node).await;
     let made_key = node.ensure_admin_key().map_err(|error| unopened(&error))?;
     let server = Server::bind(&file.server, node.clone())
         .await
@@ -109,15 +110,54 @@ async fn serve(file: File, started: Instant, json: bool) -> Result<(), Failure> 
     }
 }
 
+/// A host without the fences still serves all else; its log says what is missing.
+#[cfg(target_os = "linux")]
+async fn open_sandboxes(node: &Node) {
+    match node.open_sandboxes("/proc/self/exe".into()).await {
+        Ok(opened) => {
+            let skep_node::Opened { adopted, stopped, leaks } = opened;
+            tracing::info!(adopted, stopped, leaks, "sandboxes are open");
+        }
+        Err(skep_node::SandboxesError::Off) => {}
+        Err(error) => tracing::warn!(%error, "this node has no sandboxes; `skep doctor` names each fence with what helps"),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn open_sandboxes(_: &Node) {
+    tracing::warn!("this node has no sandboxes: they need Linux");
+}
+
+/// Where sandboxes answer, and the certificate to trust for it.
+#[cfg(target_os = "linux")]
+fn sandboxes(server: &Server) -> Option<(String, Option<PathBuf>)> {
+    server.sandboxes()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sandboxes(_: &Server) -> Option<(String, Option<PathBuf>)> {
+    None
+}
+
 fn announce(server: &Server, node: &Node, made_key: Option<&std::path::Path>, started: Instant, json: bool) {
     let (url, domain, port) = (server.url(), &node.config().domain, server.address().port());
     let ready_ms = started.elapsed().as_millis();
     if json {
-        output::line(&serde_json::json!({ "url": url, "domain": domain, "ready_ms": ready_ms, "pid": std::process::id() }).to_string());
+        let mut said = serde_json::json!({ "url": url, "domain": domain, "ready_ms": ready_ms, "pid": std::process::id() });
+        if let Some((domain, authority)) = sandboxes(server) {
+            said["sandboxes"] = serde_json::json!({ "domain": domain, "authority": authority });
+        }
+        output::line(&said.to_string());
         return;
     }
     output::line(&format!("skep {} is ready at {url} ({ready_ms} ms)", env!("CARGO_PKG_VERSION")));
     output::line(&format!("  workers answer at http://<name>.{domain}:{port}/ and {url}/w/<name>/"));
+    if let Some((domain, authority)) = sandboxes(server) {
+        output::line(&format!("  sandboxes answer at https://<port>-<id>.{domain}/ (E2B_DOMAIN={domain})"));
+        if let Some(authority) = authority {
+            output::line(&format!("  their certificate authority, to be trusted by clients: {}", authority.display()));
+        }
+    }
     if let Some(path) = made_key {
         output::line(&format!("  made an admin key: {} (the CLI on this machine uses it by itself)", path.display()));
     }
