@@ -8,6 +8,7 @@ mod create;
 mod facts;
 mod life;
 mod log;
+mod network;
 mod records;
 mod samples;
 
@@ -34,6 +35,7 @@ pub use skep_sandbox::{
 };
 
 use crate::SandboxesConfig;
+use network::Network;
 use records::Records;
 
 /// How often what each sandbox uses is looked at.
@@ -114,6 +116,7 @@ struct Inner {
     config: SandboxesConfig,
     /// Of the sandboxes: whose disk is told to their owners.
     folder: PathBuf,
+    network: Network,
     records: Arc<Records>,
     held: RwLock<HashMap<SandboxId, Owned>>,
     waiting: Arc<Semaphore>,
@@ -134,8 +137,8 @@ impl Sandboxes {
             return Err(SandboxesError::Missing(fence, missing));
         }
         let records = Arc::new(Records::open(&data.join("sandboxes.sqlite"))?);
-        let waiting = Arc::new(Semaphore::new(WAITING_MAX));
-        let sandboxes = Self { inner: Arc::new(Inner { core, config, folder, records, held: RwLock::default(), waiting }) };
+        let (waiting, network) = (Arc::new(Semaphore::new(WAITING_MAX)), Network::of(core.host()));
+        let sandboxes = Self { inner: Arc::new(Inner { core, config, folder, network, records, held: RwLock::default(), waiting }) };
         sandboxes.find_again().await?;
         tokio::spawn(samples::sample(Arc::downgrade(&sandboxes.inner), SAMPLED));
         Ok((sandboxes, opened))
@@ -146,7 +149,15 @@ impl Sandboxes {
         let mut boxes: HashMap<SandboxId, Boxed> = self.inner.core.list().into_iter().map(|boxed| (boxed.id().clone(), boxed)).collect();
         for (id, facts) in self.inner.records.all()? {
             match boxes.remove(&id) {
-                Some(boxed) => self.inner.hold(boxed, facts),
+                Some(boxed) => {
+                    let owned = self.inner.hold(boxed, facts);
+                    // One that stands still is attached when it goes on: its init does not hear now.
+                    if matches!(owned.state(), SandboxState::Running { .. })
+                        && let Err(error) = owned.attach().await
+                    {
+                        tracing::warn!(%id, %error, "a sandbox that was found again has no network");
+                    }
+                }
                 None => self.inner.records.remove(&id)?,
             }
         }
@@ -193,10 +204,11 @@ impl Sandboxes {
 
 impl Inner {
     /// From here on it is seen, and forgotten when it is gone.
-    fn hold(self: &Arc<Self>, boxed: Boxed, facts: Facts) {
-        let owned = Owned::new(boxed, facts, Arc::clone(&self.records), Arc::clone(&self.waiting));
+    fn hold(self: &Arc<Self>, boxed: Boxed, facts: Facts) -> Owned {
+        let owned = Owned::new(boxed, facts, &self.network, Arc::clone(&self.records), Arc::clone(&self.waiting));
         self.held.write().insert(owned.id().clone(), owned.clone());
-        tokio::spawn(forget_when_gone(Arc::downgrade(self), owned));
+        tokio::spawn(forget_when_gone(Arc::downgrade(self), owned.clone()));
+        owned
     }
 }
 

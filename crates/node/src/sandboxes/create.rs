@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use skep_id::SandboxId;
-use skep_sandbox::{Limits, Network, OnTimeout, Policy, Profile, Rootfs, Spec};
+use skep_sandbox::{HOST, ImageError, Limits, Network, OnTimeout, Policy, Profile, Rootfs, Spec};
 
-use super::{Facts, Owned, Reach, SandboxError, Sandboxes, profile_of};
+use super::{Facts, Owned, Reach, SandboxError, Sandboxes, network::rules, profile_of};
 
 /// Most entries of metadata, and of variables.
 const ENTRIES_MAX: usize = 256;
 
 /// Most bytes of all metadata, and of all variables: variables go with every command, in one packet.
 const ENTRIES_BYTES_MAX: usize = 32 << 10;
+
+/// Templates that every node has: the host's own programs, unless an image of that name was made.
+const USUAL: [&str; 2] = ["base", "code-interpreter-v1"];
 
 /// Longest time that can be asked for: a year, in milliseconds.
 pub(super) const TIMEOUT_MAX_MS: u64 = 365 * 86_400_000;
@@ -88,6 +91,7 @@ impl Sandboxes {
     /// When what was asked for cannot be, or the sandbox does not start; nothing is left of it then.
     pub async fn create(&self, new: NewSandbox) -> Result<Owned, SandboxError> {
         new.check()?;
+        rules(&new.reach)?;
         let most = self.inner.config.sandboxes_max;
         if self.inner.held.read().len() >= most {
             return Err(SandboxError::Full(most));
@@ -100,7 +104,7 @@ impl Sandboxes {
     async fn make(&self, new: NewSandbox) -> Result<Owned, SandboxError> {
         let rootfs = self.rootfs(&new.template).await?;
         let facts = self.facts(new)?;
-        let spec = spec(&facts)?;
+        let spec = spec(&facts, self.inner.network.spec())?;
         let id = spec.id.clone();
         let policy = Policy { timeout_ms: facts.timeout_ms, on_timeout: facts.on_timeout, auto_resume: facts.auto_resume };
         let written = {
@@ -111,8 +115,15 @@ impl Sandboxes {
         let written = written.await.map_err(|_| SandboxError::Here("writing a row broke off"))?;
         match (made, written) {
             (Ok(boxed), Ok(())) => {
-                self.inner.hold(boxed, facts);
-                self.get(&id).ok_or(SandboxError::Gone(id))
+                let owned = self.inner.hold(boxed, facts);
+                match owned.attach().await {
+                    Ok(()) => Ok(owned),
+                    Err(error) => {
+                        // Without its device it is not what was asked for.
+                        let _ = owned.remove().await;
+                        Err(error)
+                    }
+                }
             }
             (Ok(boxed), Err(error)) => {
                 // Nobody could find it after a restart; what cannot be removed now is then removed.
@@ -147,15 +158,18 @@ impl Sandboxes {
         })
     }
 
-    /// What a template's name stands for.
+    /// What a template's name stands for: an image of that name, or, for the usual ones, the host's own programs.
     async fn rootfs(&self, template: &str) -> Result<Rootfs, SandboxError> {
-        match template {
-            "base" | "host" | "code-interpreter-v1" => {
-                let core = self.inner.core.clone();
-                let made = tokio::task::spawn_blocking(move || core.host_image()).await;
-                Ok(made.map_err(|_| SandboxError::Here("making an image broke off"))??)
-            }
-            other => Err(SandboxError::NoTemplate(other.chars().take(200).collect())),
+        let (images, name) = (self.inner.core.images().clone(), template.to_owned());
+        let found = tokio::task::spawn_blocking(move || match images.rootfs(&name) {
+            Err(ImageError::NoSuch(_)) if USUAL.contains(&name.as_str()) => images.rootfs(HOST),
+            found => found,
+        });
+        match found.await.map_err(|_| SandboxError::Here("looking for an image broke off"))? {
+            Ok(rootfs) => Ok(rootfs),
+            Err(ImageError::NoSuch(_) | ImageError::Name(_)) => Err(SandboxError::NoTemplate(template.chars().take(200).collect())),
+            Err(ImageError::Here(error)) => Err(error.into()),
+            Err(error) => Err(SandboxError::Invalid(error.to_string())),
         }
     }
 }
@@ -170,17 +184,9 @@ pub(super) fn limits_of(config: &crate::SandboxesConfig) -> Limits {
     }
 }
 
-fn spec(facts: &Facts) -> Result<Spec, SandboxError> {
+fn spec(facts: &Facts, network: Network) -> Result<Spec, SandboxError> {
     let id = SandboxId::from_random(random()?);
-    Ok(Spec {
-        hostname: id.to_string(),
-        id,
-        profile: facts.profile,
-        limits: facts.limits,
-        network: Network::Loopback,
-        volumes: vec![],
-        boot: uuid()?,
-    })
+    Ok(Spec { hostname: id.to_string(), id, profile: facts.profile, limits: facts.limits, network, volumes: vec![], boot: uuid()? })
 }
 
 /// 256 bits that nobody guesses, in hexadecimal.

@@ -7,7 +7,14 @@ use skep_id::SandboxId;
 use skep_sandbox::{Boxed, Input, Sandbox, State, Stop};
 use tokio::sync::{Semaphore, watch};
 
-use super::{Facts, Level, LogEntry, Reach, Sample, SandboxError, create::TIMEOUT_MAX_MS, log::Log, records::Records, samples::Samples};
+use super::{
+    Facts, Level, LogEntry, Reach, Sample, SandboxError,
+    create::TIMEOUT_MAX_MS,
+    log::Log,
+    network::{Joined, Network, rules},
+    records::Records,
+    samples::Samples,
+};
 
 /// A sandbox as its owner has it. Cheap to clone.
 #[derive(Clone)]
@@ -22,7 +29,7 @@ struct Inner {
     waiting: Arc<Semaphore>,
     log: Mutex<Log>,
     samples: Mutex<Samples>,
-    reach: watch::Sender<Reach>,
+    network: Joined,
 }
 
 /// What was found, or done, by somebody who wants a sandbox to run.
@@ -35,10 +42,10 @@ pub enum Woken {
 }
 
 impl Owned {
-    pub(super) fn new(boxed: Boxed, facts: Facts, records: Arc<Records>, waiting: Arc<Semaphore>) -> Self {
-        let (reach, _) = watch::channel(facts.reach.clone());
+    pub(super) fn new(boxed: Boxed, facts: Facts, network: &Network, records: Arc<Records>, waiting: Arc<Semaphore>) -> Self {
+        let network = Joined::new(network.clone(), &facts.reach);
         let (log, samples) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { boxed, facts: RwLock::new(facts), records, waiting, log, samples, reach }) }
+        Self { inner: Arc::new(Inner { boxed, facts: RwLock::new(facts), records, waiting, log, samples, network }) }
     }
 
     /// Its id.
@@ -71,10 +78,12 @@ impl Owned {
         self.inner.boxed.state()
     }
 
-    /// What it may reach, now and as it changes: for whoever watches its connections.
-    #[must_use]
-    pub fn reach_changes(&self) -> watch::Receiver<Reach> {
-        self.inner.reach.subscribe()
+    /// Joins the device of the present run with the gateway.
+    pub(super) async fn attach(&self) -> Result<(), SandboxError> {
+        match self.inner.boxed.sandbox().await {
+            Some(sandbox) => self.inner.network.attach(self.id(), &sandbox).await,
+            None => Ok(()),
+        }
     }
 
     /// The running sandbox, for its owner's calls; one that stands still is not woken.
@@ -143,6 +152,7 @@ impl Owned {
     }
 
     async fn woke(&self, how: &str) -> Result<(), SandboxError> {
+        self.attach().await?;
         self.say(Level::Info, how, BTreeMap::new());
         self.change(|facts| facts.started_ms = crate::now_ms()).await
     }
@@ -194,8 +204,9 @@ impl Owned {
     /// # Errors
     /// When it cannot be written down.
     pub async fn set_reach(&self, reach: Reach) -> Result<(), SandboxError> {
-        self.change(|facts| facts.reach = reach.clone()).await?;
-        self.inner.reach.send_replace(reach);
+        let rules = rules(&reach)?;
+        self.change(|facts| facts.reach = reach).await?;
+        self.inner.network.change(rules);
         Ok(())
     }
 
@@ -250,6 +261,7 @@ impl Owned {
     pub(super) async fn keep_log(&self, changes: &mut watch::Receiver<State>) {
         loop {
             let state = changes.borrow_and_update().clone();
+            self.inner.network.detach_if(|| matches!(self.state(), State::Stopped { .. } | State::Removing));
             match state {
                 State::Removing => return,
                 State::Running { .. } | State::Starting => {}
