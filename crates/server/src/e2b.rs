@@ -1,16 +1,27 @@
-//! E2B's wire, as its unmodified SDKs speak it: the control plane, and every port of every sandbox as a host of its own.
+//! E2B's wire, as its unmodified packages speak it: the control plane, and every port of every sandbox as a host of its own.
 //!
-//! `control.rs` answers `/sandboxes`, `/v2/sandboxes`, `/templates`, …; `proxy.rs` everything that is for a sandbox, which `host.rs` tells from a
-//! request's head. Port 49983, which E2B serves from within a sandbox, is served here over init's socket (`envd.rs`). It is not: where a sandbox's
-//! life is decided; that is the node's.
+//! `control.rs` answers `/sandboxes`, `/v2/sandboxes`, …; `proxy.rs` everything that is for a sandbox, which `host.rs` tells from a request's head. What
+//! E2B serves from within a sandbox, on port 49983, is served here over init's socket (`envd.rs`). It is not: where a sandbox's life is decided; that
+//! is the node's.
 
+mod connect;
 mod control;
+mod encoding;
+mod envd;
 mod error;
+mod files;
+mod filesystem;
 mod host;
+mod messages;
+mod multipart;
+mod process;
 mod proxy;
+mod runs;
+mod signature;
 mod time;
 
 pub(crate) use control::router;
+pub use envd::{Envd, EnvdMetrics, EnvdSettings, debug as envd_debug, router as envd_router};
 pub(crate) use host::{Claim, claim};
 pub(crate) use proxy::{Client, Proxy, wrong};
 pub(crate) use time::date_of;
@@ -26,5 +37,5 @@ const CLIENT_ID: &str = "skep";
 
 /// Ports that the node answers itself, for every sandbox.
 pub(crate) fn served() -> Vec<(u16, axum::Router)> {
-    Vec::new()
+    vec![(ENVD_PORT, runs::served())]
 }

@@ -36,4 +36,6 @@ mod upgrade;
 mod workers;
 
 pub use config::{Config, SandboxesConfig, TlsConfig};
+#[cfg(target_os = "linux")]
+pub use e2b::{Envd, EnvdMetrics, EnvdSettings, envd_debug, envd_router};
 pub use listen::{BindError, Server};
