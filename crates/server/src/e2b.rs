@@ -12,6 +12,7 @@ mod error;
 mod files;
 mod filesystem;
 mod host;
+pub(crate) mod interpreter;
 mod messages;
 mod multipart;
 mod process;
@@ -37,5 +38,5 @@ const CLIENT_ID: &str = "skep";
 
 /// Ports that the node answers itself, for every sandbox.
 pub(crate) fn served() -> Vec<(u16, axum::Router)> {
-    vec![(ENVD_PORT, runs::served())]
+    vec![(ENVD_PORT, runs::served()), (interpreter::PORT, interpreter::served())]
 }

@@ -38,4 +38,6 @@ mod workers;
 pub use config::{Config, SandboxesConfig, TlsConfig};
 #[cfg(target_os = "linux")]
 pub use e2b::{Envd, EnvdMetrics, EnvdSettings, envd_debug, envd_router};
+#[cfg(target_os = "linux")]
+pub use e2b::interpreter::{Interpreter, Interpreters, router as interpreter};
 pub use listen::{BindError, Server};
