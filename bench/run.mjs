@@ -1,5 +1,5 @@
 /**
- * Runs one suite and leaves its figures in results/<suite>.json and as a table on stdout: `node run.mjs isolates|actors [--quick] [--only <part>]`.
+ * Runs one suite and leaves its figures in results/<suite>.json and as a table on stdout: `node run.mjs isolates|actors|sandboxes [--quick] [--only <part>]`.
  * A suite has `parts`, each of which returns `{ metric: { ours, peer?, unit, better: "less" | "more", … } }`; the ratio (above 1: ours is better) is
  * worked out here. What is measured at full size takes its place among the figures that are there; each says when it was taken. Quick runs leave nothing.
  */
