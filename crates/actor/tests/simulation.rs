@@ -129,7 +129,7 @@ async fn run(seed: u64) {
 /// Reads every account as a new owner does, and holds it against what happened.
 async fn check(seed: u64, lasting: &MemoryLog, dir: &std::path::Path, bank: &Arc<Bank>, before: &mut BTreeMap<u64, Vec<u64>>) {
     epochs_in_order(seed, lasting);
-    let guests = Branch::of(&bank);
+    let guests = Branch::of(bank);
     let actors = Actors::open_at(config(dir), Arc::new(lasting.clone()), guests, Arc::new(Hand::at(2))).expect("works in a test");
     for whose in 0..ACCOUNTS {
         let active = actors.activate(id(whose), &place()).await.expect("works in a test");

@@ -132,7 +132,7 @@ impl Sandboxes {
             return Err(SandboxesError::Off);
         }
         let folder = data.join(&config.dir);
-        let (core, opened) = skep_sandbox::Sandboxes::open(skep_sandbox::Config::new(folder.clone(), program)).await?;
+        let (core, opened) = skep_sandbox::Sandboxes::open(skep_sandbox::Config { folder: folder.clone(), program }).await?;
         if let Some((fence, missing)) = lacking(core.host(), profile_of(&config)) {
             return Err(SandboxesError::Missing(fence, missing));
         }

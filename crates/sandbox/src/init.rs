@@ -61,8 +61,14 @@ pub(crate) fn serve(listener: OwnedFd, device: Option<OwnedFd>, profile: Profile
     let served = runtime.and_then(|runtime| {
         let copies = Semaphore::new(COPIES);
         let within = Within { profile, single };
-        let init =
-            Rc::new(Init { within, device, commands: RefCell::default(), node: RefCell::default(), watches: watch::Watches::default(), copies });
+        let init = Rc::new(Init {
+            within,
+            device,
+            commands: RefCell::default(),
+            node: RefCell::default(),
+            watches: watch::Watches::default(),
+            copies,
+        });
         tokio::task::LocalSet::new().block_on(&runtime, init.run(listener))
     });
     std::process::exit(i32::from(served.is_err()))

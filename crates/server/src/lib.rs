@@ -37,7 +37,7 @@ mod workers;
 
 pub use config::{Config, SandboxesConfig, TlsConfig};
 #[cfg(target_os = "linux")]
-pub use e2b::{Envd, EnvdMetrics, EnvdSettings, envd_debug, envd_router};
-#[cfg(target_os = "linux")]
 pub use e2b::interpreter::{Interpreter, Interpreters, router as interpreter};
+#[cfg(target_os = "linux")]
+pub use e2b::{Envd, EnvdMetrics, EnvdSettings, envd_debug, envd_router};
 pub use listen::{BindError, Server};

@@ -42,7 +42,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (hostname, boot) = ("box".to_owned(), "00000000-0000-4000-8000-000000000000".to_owned());
     let profile = if strict { Profile::Strict } else { Profile::Workstation };
     let limits = Limits::default();
-    let spec = Spec { id, profile, hostname, limits: limits.clone(), network: Network::Loopback, volumes: vec![], boot };
+    let spec = Spec { id, profile, hostname, limits, network: Network::Loopback, volumes: vec![], boot };
     let sandbox = Sandbox::start(&zygote, &host, &cgroups, &spec, &place).await?;
     let settings = EnvdSettings {
         token: token.first().cloned(),

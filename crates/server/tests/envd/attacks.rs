@@ -127,7 +127,7 @@ async fn endless_output_waits_for_its_reader() {
     let killed = json!({"process": {"tag": "endless"}, "signal": "SIGNAL_SIGKILL"});
     assert_eq!(house.call("/process.Process/SendSignal", killed).await.status, StatusCode::OK);
     let ended = async {
-        while house.sh("pgrep -x yes").await.stdout != "" {
+        while !house.sh("pgrep -x yes").await.stdout.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
