@@ -11,12 +11,17 @@
 
 pub mod attack;
 mod cgroup;
+mod commit;
 mod connection;
+mod diff;
 mod etc;
 mod fence;
+mod history;
 mod image;
 mod init;
 mod kernel;
+mod layer;
+mod merge;
 mod plan;
 mod profile;
 mod range;
@@ -25,18 +30,25 @@ mod run;
 mod sandbox;
 mod sandboxes;
 mod seccomp;
+mod since;
+mod snapshot;
 mod spec;
+mod stack;
 mod state;
 mod wire;
 mod zygote;
 
 pub use cgroup::{Cgroups, Group, Hierarchy, Usage};
+pub use commit::Merged;
 pub use connection::{Connection, Copied, RequestError};
+pub use diff::{Change as FileChange, What};
 pub use fence::{Fence, Host, Missing, Standing};
+pub use history::{Note, Past};
 pub use image::{
     Action, Allows, Base, Bounds, Credentials, HOST, Image, ImageConfig, ImageError, ImageRules, Images, Level, Line, Making, Platform,
     Reach, Recipe, RecipeStep, Source, UnpackError, Workshop, base, host_image,
 };
+pub use merge::{Conflict, Why};
 pub use plan::{Namespace, Op, Owner, Plan, PlanError, plan};
 pub use profile::Profile;
 pub use range::{Range, Ranges};
@@ -45,6 +57,12 @@ pub use sandbox::{
     Changes, Command, Ending, Finished, Metrics, Part as FilePart, Running, SHORT, Sandbox, StartError, Stdio, Terminal, Written,
 };
 pub use sandboxes::{Boxed, Config, LifeError, OpenError, Opened, Sandboxes};
+pub use snapshot::{
+    NoSnapshotId, Origin, Snapshot, SnapshotId,
+    chunks::{ChunkError, ChunkName, NoChunkName},
+    manifest::Saved,
+    store::{ChunkStore, Folder},
+};
 pub use spec::{Limits, Network, Pair, Part, Place, Rootfs, Spec, SpecError, Volume};
 pub use state::{Effect, Input, OnTimeout, Policy, State, Stop, step};
 pub use wire::{

@@ -219,6 +219,7 @@ fn root(ops: &mut Vec<Op>, spec: &Spec, place: &Place) {
         let mut names: Vec<String> = (0..part.layers.len()).map(|m| format!("{name}-{m}")).collect();
         ops.extend(names.iter().zip(&part.layers).map(|(name, source)| layer(name, source, true)));
         ops.push(layer(&name, &part.source, true));
+        // Changes that the root begins with are seen through an overlay, whatever may be added to them.
         ops.push(match spec.profile {
             Profile::Strict if names.is_empty() => Op::Show { layer: name, at },
             Profile::Strict | Profile::Workstation => {

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use skep_id::SandboxId;
 
 use crate::{
+    layer,
+    snapshot::Origin,
     spec::{Place, Spec},
     state::{Policy, State},
 };
@@ -35,6 +37,9 @@ pub struct Record {
     pub state: State,
     /// Its init, while it has one.
     pub process: Option<Process>,
+    /// What it is a fork of.
+    #[serde(default)]
+    pub origin: Option<Origin>,
 }
 
 /// A process of the host that cannot be mistaken for a later one of the same number.
@@ -121,7 +126,7 @@ impl Store {
             match self.read_one(&folder) {
                 Some(record) => records.push(record),
                 None => {
-                    remove(&folder)?;
+                    layer::remove(&folder)?;
                     unfinished += 1;
                 }
             }
@@ -145,16 +150,12 @@ impl Store {
     }
 }
 
+/// However deep it is, and whatever it is closed with.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => match fs::remove_dir_all(path) {
-            // An ordinary user is held back by the modes of its own folders; an overlay's is 000.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open_up(path).and_then(|()| fs::remove_dir_all(path)),
-            other => other,
-        },
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+    match layer::remove(path) {
+        // An ordinary user is held back by the modes of its own folders; an overlay's is 000.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open_up(path).and_then(|()| layer::remove(path)),
+        other => other,
     }
 }
 
@@ -216,7 +217,7 @@ mod tests {
             range: Range { first: 0x7000_0000 },
         };
         let policy = Policy { timeout_ms: None, on_timeout: OnTimeout::Stop, auto_resume: false };
-        Record { version: 1, spec, place, policy, state: State::Paused, process: Process::of(1) }
+        Record { version: 1, spec, place, policy, state: State::Paused, process: Process::of(1), origin: None }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::DirBuilderExt,
+        unix::fs::{DirBuilderExt, MetadataExt, chown},
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -334,7 +334,7 @@ impl Sandbox {
         }
     }
 
-    async fn done(&self, ask: Ask) -> Result<(), RequestError> {
+    pub(crate) async fn done(&self, ask: Ask) -> Result<(), RequestError> {
         match self.inner.connection.ask(ask, &[]).await? {
             (Answer::Done, ..) => Ok(()),
             _ => Err(RequestError::Gone),
@@ -412,16 +412,32 @@ fn private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// The folders of the overlays' changes, owned by inner root.
+/// The folders of the overlays' changes. What was never changed has the owner and mode of the tree below, since a root's are the uppermost's.
 fn changes(plan: &Plan, folder: &Path) -> io::Result<()> {
     let fs_folder = folder.join("fs");
     private_folder(&fs_folder)?;
+    let source = |name: &String| {
+        plan.ops.iter().find_map(|op| match op {
+            Op::Layer { name: this, source, .. } if this == name => Some(source),
+            _ => None,
+        })
+    };
     for op in &plan.ops {
-        if let Op::Overlay { changes, work, .. } = op {
-            for name in [changes, work] {
-                let below = name.strip_prefix("changes/").unwrap_or(name);
-                fs::DirBuilder::new().recursive(true).mode(0o755).create(fs_folder.join(below))?;
+        let Op::Overlay { layers, changes, work, .. } = op else { continue };
+        let [changes, work] = [changes, work].map(|name| fs_folder.join(name.strip_prefix("changes/").unwrap_or(name)));
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(work)?;
+        if changes.is_dir() {
+            continue;
+        }
+        fs::DirBuilder::new().mode(0o755).create(&changes)?;
+        if let Some(below) = layers.first().and_then(source) {
+            let below = fs::metadata(below)?;
+            match chown(&changes, Some(below.uid()), Some(below.gid())) {
+                // An ordinary user's changes are its own.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                other => other?,
             }
+            fs::set_permissions(&changes, below.permissions())?;
         }
     }
     Ok(())
@@ -648,7 +664,7 @@ pub struct Running {
     pub stderr: Option<pipe::Receiver>,
     /// Its terminal.
     pub terminal: Option<Terminal>,
-    exit: Exit,
+    pub(crate) exit: Exit,
 }
 
 /// How a command ended and what it wrote.

@@ -16,11 +16,19 @@ use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
     cgroup::Cgroups,
+    connection::RequestError,
     fence::Host,
+    history::Book,
     image::{HOST, ImageError, Images, Making, Recipe, Workshop, template},
     range::Ranges,
     record::{Process, Record, Store, StoreError},
     sandbox::{Sandbox, StartError},
+    snapshot::{
+        Origin, SnapshotId, Snapshots,
+        chunks::ChunkError,
+        store::{ChunkStore, Folder},
+        taking::Shadow,
+    },
     spec::{Place, Rootfs, Spec},
     state::{Effect, Input, Policy, State, Stop, step},
     zygote::{Zygote, ZygoteError},
@@ -81,53 +89,88 @@ pub enum LifeError {
     /// There are as many sandboxes as there are ranges of ids.
     #[error("all ranges of ids are taken")]
     Ranges,
+    /// There is no such snapshot.
+    #[error("there is no snapshot {0}")]
+    NoSnapshot(SnapshotId),
+    /// The chunk store.
+    #[error(transparent)]
+    Chunks(#[from] ChunkError),
+    /// It is no fork, or what it was forked from is gone.
+    #[error("the sandbox is no fork of one that is still there")]
+    NoFork,
+    /// The sandbox itself said no.
+    #[error(transparent)]
+    Within(#[from] RequestError),
 }
 
 /// All sandboxes of a node. The last one dropped leaves them running, for the next node to find.
 #[derive(Clone)]
 pub struct Sandboxes {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     store: Store,
     images: Images,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) chunks: Arc<dyn ChunkStore>,
     zygote: Zygote,
     cgroups: Cgroups,
     host: Host,
     ranges: Mutex<Ranges>,
-    boxes: Mutex<HashMap<SandboxId, Boxed>>,
+    pub(crate) boxes: Mutex<HashMap<SandboxId, Boxed>>,
 }
 
 /// One sandbox of a node, in whatever state.
 #[derive(Clone)]
 pub struct Boxed {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     id: SandboxId,
     shared: Weak<Shared>,
-    life: tokio::sync::Mutex<Life>,
+    pub(crate) life: tokio::sync::Mutex<Life>,
     state: watch::Sender<State>,
+    /// What it began with, and where it is, for all its life.
+    pub(crate) place: Place,
+    /// The numbers of its commands.
+    pub(crate) book: Arc<tokio::sync::Mutex<Book>>,
+    /// What its last snapshot left for the next.
+    pub(crate) shadow: Arc<tokio::sync::Mutex<Option<Shadow>>>,
 }
 
-struct Life {
-    record: Record,
-    sandbox: Option<Sandbox>,
+pub(crate) struct Life {
+    pub(crate) record: Record,
+    pub(crate) sandbox: Option<Sandbox>,
 }
 
 impl Sandboxes {
     /// Finds what an earlier node left: what still runs goes on, what does not is stopped, what belongs to nobody is removed.
     pub async fn open(config: Config) -> Result<(Self, Opened), OpenError> {
+        Self::find(config, None).await
+    }
+
+    /// The same, with chunks kept somewhere else than in the folder.
+    pub async fn open_with(config: Config, chunks: Arc<dyn ChunkStore>) -> Result<(Self, Opened), OpenError> {
+        Self::find(config, Some(chunks)).await
+    }
+
+    async fn find(config: Config, chunks: Option<Arc<dyn ChunkStore>>) -> Result<(Self, Opened), OpenError> {
         let folder = config.folder.clone();
         let store = spawn_blocking(move || Store::open(&folder)).await.map_err(io::Error::other)??;
+        let snapshots = Snapshots::open(&config.folder)?;
+        let chunks = match chunks {
+            Some(chunks) => chunks,
+            None => Arc::new(Folder::open(&config.folder.join("chunk"))?),
+        };
         let zygote = Zygote::start(&config.program)?;
         let cgroups = Cgroups::probe()?.on(&config.folder);
         let host = zygote.probe(&config.folder, &cgroups).await?;
         let images = Images::open(&config.folder)?;
         let (records, unfinished) = store.read()?;
-        let shared = Arc::new(Shared { store, images, zygote, cgroups, host, ranges: Mutex::default(), boxes: Mutex::default() });
+        let (ranges, boxes) = Default::default();
+        let shared = Arc::new(Shared { store, images, snapshots, chunks, zygote, cgroups, host, ranges, boxes });
         let mut opened = Opened { leaks: unfinished, ..Opened::default() };
         let groups: BTreeSet<String> = records.iter().map(|record| record.place.group.clone()).collect();
         for record in records {
@@ -140,6 +183,7 @@ impl Sandboxes {
             spawn_blocking(move || group.end()).await.map_err(io::Error::other)??;
             opened.leaks += 1;
         }
+        opened.leaks += shared.collect_layers().await?;
         tokio::spawn(tick(Arc::downgrade(&shared)));
         Ok((Self { shared }, opened))
     }
@@ -181,31 +225,7 @@ impl Sandboxes {
 
     /// Makes and starts a sandbox. One that does not start leaves nothing.
     pub async fn create(&self, spec: Spec, rootfs: Rootfs, policy: Policy) -> Result<Boxed, LifeError> {
-        let shared = &self.shared;
-        let _layers_stay = shared.images.using().await;
-        let range = lock(&shared.ranges).take().ok_or(LifeError::Ranges)?;
-        let group = format!("{}{}", shared.store.prefix(), spec.id);
-        let place = Place { rootfs, folder: shared.store.folder_of(&spec.id), group, range };
-        let record = Record { version: 1, spec, place, policy, state: State::Starting, process: None };
-        let boxed = Boxed::of(shared, record, None);
-        let started = {
-            let mut life = boxed.inner.life.lock().await;
-            match boxed.write(&life.record).await {
-                Ok(()) => boxed.launch(shared, &mut life).await,
-                Err(error) => Err(error.into()),
-            }
-        };
-        match started {
-            Ok(()) => {
-                lock(&shared.boxes).insert(boxed.inner.id.clone(), boxed.clone());
-                Ok(boxed)
-            }
-            Err(error) => {
-                // Why it failed is what counts; what cannot be removed now is found when the node starts next.
-                let _ = boxed.happen(Input::Remove).await;
-                Err(error)
-            }
-        }
+        self.shared.make(spec, rootfs, policy, None, true).await
     }
 
     /// One of them.
@@ -232,6 +252,42 @@ impl Shared {
             held.extend(rootfs.parts.into_iter().flat_map(|part| part.layers));
         }
         held
+    }
+
+    pub(crate) async fn make(
+        self: &Arc<Self>,
+        spec: Spec,
+        rootfs: Rootfs,
+        policy: Policy,
+        origin: Option<Origin>,
+        start: bool,
+    ) -> Result<Boxed, LifeError> {
+        let _layers_stay = self.images.using().await;
+        let range = lock(&self.ranges).take().ok_or(LifeError::Ranges)?;
+        let group = format!("{}{}", self.store.prefix(), spec.id);
+        let place = Place { rootfs, folder: self.store.folder_of(&spec.id), group, range };
+        let state = if start { State::Starting } else { State::Stopped { why: Stop::Asked } };
+        let record = Record { version: 1, spec, place, policy, state, process: None, origin };
+        let boxed = Boxed::of(self, record, None);
+        let started = {
+            let mut life = boxed.inner.life.lock().await;
+            match boxed.write(&life.record).await {
+                Ok(()) if start => boxed.launch(self, &mut life).await,
+                Ok(()) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        };
+        match started {
+            Ok(()) => {
+                lock(&self.boxes).insert(boxed.inner.id.clone(), boxed.clone());
+                Ok(boxed)
+            }
+            Err(error) => {
+                // Why it failed is what counts; what cannot be removed now is found when the node starts next.
+                let _ = boxed.happen(Input::Remove).await;
+                Err(error)
+            }
+        }
     }
 
     async fn find_again(self: &Arc<Self>, mut record: Record, opened: &mut Opened) -> Result<(), OpenError> {
@@ -282,10 +338,13 @@ impl Shared {
 impl Boxed {
     fn of(shared: &Arc<Shared>, record: Record, sandbox: Option<Sandbox>) -> Self {
         let (state, _) = watch::channel(record.state.clone());
-        let id = record.spec.id.clone();
+        let (id, place) = (record.spec.id.clone(), record.place.clone());
         let boxed = Self {
             inner: Arc::new(Inner {
                 id,
+                place,
+                book: Arc::default(),
+                shadow: Arc::default(),
                 shared: Arc::downgrade(shared),
                 life: tokio::sync::Mutex::new(Life { record, sandbox: sandbox.clone() }),
                 state,
@@ -295,6 +354,10 @@ impl Boxed {
             boxed.watch(sandbox);
         }
         boxed
+    }
+
+    pub(crate) fn shared(&self) -> Result<Arc<Shared>, LifeError> {
+        self.inner.shared.upgrade().ok_or(LifeError::Refused(State::Removing))
     }
 
     /// Its name.
@@ -321,7 +384,7 @@ impl Boxed {
 
     /// Lets something happen to it, and returns when what follows has been done.
     pub async fn happen(&self, input: Input) -> Result<(), LifeError> {
-        let Some(shared) = self.inner.shared.upgrade() else { return Err(LifeError::Refused(State::Removing)) };
+        let shared = self.shared()?;
         let mut life = self.inner.life.lock().await;
         self.take(&shared, &mut life, input).await
     }
@@ -416,6 +479,11 @@ impl Boxed {
         .await??;
         lock(&shared.ranges).give_back(life.record.place.range);
         lock(&shared.boxes).remove(&self.inner.id);
+        if self.inner.place.rootfs.folders().count() > 1 {
+            // Layers that it was the last to name; those which are missed now are found when the node starts next.
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move { drop(shared.collect_layers().await) });
+        }
         Ok(())
     }
 }
@@ -442,6 +510,6 @@ pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

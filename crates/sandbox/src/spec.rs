@@ -186,7 +186,7 @@ pub enum SpecError {
 }
 
 /// As many as the string that names them to the kernel holds with room to spare.
-const MOST_LAYERS: usize = 24;
+pub(crate) const MOST_LAYERS: usize = 24;
 const MOST_VOLUMES: usize = 64;
 
 impl Spec {
@@ -223,8 +223,17 @@ impl Spec {
 
 impl Rootfs {
     pub(crate) fn check(&self) -> Result<(), SpecError> {
-        let most = self.parts.iter().map(|part| part.layers.len() + 1).fold(self.layers.len(), usize::max);
-        if self.layers.is_empty() || most > MOST_LAYERS { Err(SpecError::Layers(most)) } else { Ok(()) }
+        if self.layers.is_empty() || self.deepest() > MOST_LAYERS { Err(SpecError::Layers(self.deepest())) } else { Ok(()) }
+    }
+
+    /// The most layers that one of its trees has.
+    pub(crate) fn deepest(&self) -> usize {
+        self.parts.iter().map(|part| part.layers.len() + 1).chain([self.layers.len()]).max().unwrap_or(0)
+    }
+
+    /// Every tree that it is made of, but for the host's.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.layers.iter().chain(self.parts.iter().flat_map(|part| &part.layers)).map(PathBuf::as_path)
     }
 }
 

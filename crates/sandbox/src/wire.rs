@@ -163,6 +163,21 @@ pub(crate) enum Ask {
         path: String,
         user: u32,
     },
+    /// A symbolic link.
+    Link {
+        path: String,
+        target: String,
+        user: u32,
+    },
+    /// Who something belongs to, what may be done with it (not of a link), and when its content changed, in seconds and nanoseconds.
+    Attributes {
+        path: String,
+        user: u32,
+        mode: Option<u32>,
+        owner: u32,
+        group: u32,
+        modified: (i64, u32),
+    },
     /// A connection to a port, at 127.0.0.1 or else ::1.
     Connect {
         port: u16,

@@ -1,7 +1,13 @@
 //! Runs one command in a sandbox of its own and is gone: for trying a host, for tests, and for measuring beside other launchers.
 //!
 //! `skep-boxed [--workstation] FOLDER COUNT COMMAND…` runs the command in COUNT sandboxes, one after the other, and prints how long each took
-//! from its creation to the end of the command, in microseconds. It is not a way to run things for good: that is the node.
+//! from its creation to the end of the command, in microseconds. `skep-boxed --forks FOLDER FILES BYTES ROUNDS` forks a sandbox with a workspace of
+//! that size and prints what that took as a line of JSON. It is not a way to run things for good: that is the node.
+
+#[path = "skep-boxed/forks.rs"]
+mod forks;
+#[path = "skep-boxed/node.rs"]
+mod node;
 
 use std::{io::Write, path::PathBuf, process::ExitCode, time::Instant};
 
@@ -23,6 +29,12 @@ fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "--forks") {
+        return forks::measure(&arguments[1..]).await;
+    }
+    if arguments.first().is_some_and(|first| first == "--node") {
+        return node::serve(&arguments[1..]).await;
+    }
     let workstation = arguments.first().is_some_and(|first| first == "--workstation");
     let profile = if workstation { Profile::Workstation } else { Profile::Strict };
     arguments.drain(..usize::from(workstation));

@@ -8,12 +8,14 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::{
         fd::OwnedFd,
-        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink},
     },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, fstatfs, getxattr, listxattr};
+use rustix::fs::{
+    AtFlags, CWD, Timespec, Timestamps, XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, fstatfs, getxattr, listxattr, utimensat,
+};
 
 use super::{
     Within,
@@ -110,6 +112,14 @@ pub(super) fn begin(ask: Ask, given: Option<OwnedFd>, all: Within) -> Begun {
             absolute(&path)?;
             let removed = user.does(|| remove(Path::new(&path))).and_then(|removed| removed);
             done(removed, &path)
+        }
+        Ask::Link { path, target, user } => {
+            within(&of(user)?, &path, |p| symlink(&target, p))?;
+            Ok((Answer::Done, None))
+        }
+        Ask::Attributes { path, user, mode, owner, group, modified } => {
+            within(&of(user)?, &path, |p| dress(p, mode, owner, group, modified))?;
+            Ok((Answer::Done, None))
         }
         Ask::Exec { .. }
         | Ask::Commands
@@ -243,6 +253,19 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     fs::rename(from, to)
+}
+
+/// The owner first, and only where it is another: who may not give files away may still dress their own.
+fn dress(path: &Path, mode: Option<u32>, owner: u32, group: u32, modified: (i64, u32)) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    if (found.uid(), found.gid()) != (owner, group) {
+        lchown(path, Some(owner), Some(group))?;
+    }
+    if let Some(mode) = mode.filter(|_| !found.is_symlink()) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7777))?;
+    }
+    let at = Timespec { tv_sec: modified.0, tv_nsec: modified.1.into() };
+    Ok(utimensat(CWD, path, &Timestamps { last_access: at, last_modification: at }, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -4,9 +4,13 @@
 
 mod attacks;
 mod boxed;
+mod commits;
+mod crashes;
 mod images;
+mod kept;
 mod ordinary;
 mod recovery;
 mod running;
+mod snapshots;
 mod watching;
 mod work;
