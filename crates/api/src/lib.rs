@@ -29,8 +29,10 @@ pub use node::NodeStatus;
 pub use openapi::{openapi, openapi_json};
 pub use route::{Method, Operation, ROUTES, Route};
 pub use sandbox::{
-    NewSandbox, OnTimeout, ResumeSandbox, Sandbox, SandboxExec, SandboxFence, SandboxFile, SandboxFolder, SandboxLimits, SandboxList,
-    SandboxNetwork, SandboxOutput, SandboxPort, SandboxPorts, SandboxProfile, SandboxState,
+    ForkSandbox, NewSandbox, NewSandboxSnapshot, OnTimeout, ResumeSandbox, Sandbox, SandboxChange, SandboxConflict, SandboxDiff,
+    SandboxExec, SandboxFence, SandboxFile, SandboxFolder, SandboxForks, SandboxHistory, SandboxLimits, SandboxList, SandboxMerged,
+    SandboxNetwork, SandboxOutput, SandboxPast, SandboxPort, SandboxPorts, SandboxProfile, SandboxSnapshot, SandboxSnapshotList,
+    SandboxState,
 };
 pub use secret::{PutSecret, Secret, SecretList};
 pub use tail::{TailEvent, Trigger};

@@ -128,6 +128,14 @@ fn components() -> utoipa::openapi::Components {
     with::<crate::SandboxFile>(&mut schemas);
     with::<crate::SandboxFolder>(&mut schemas);
     with::<crate::SandboxPorts>(&mut schemas);
+    with::<crate::NewSandboxSnapshot>(&mut schemas);
+    with::<crate::SandboxSnapshot>(&mut schemas);
+    with::<crate::SandboxSnapshotList>(&mut schemas);
+    with::<crate::ForkSandbox>(&mut schemas);
+    with::<crate::SandboxForks>(&mut schemas);
+    with::<crate::SandboxDiff>(&mut schemas);
+    with::<crate::SandboxMerged>(&mut schemas);
+    with::<crate::SandboxHistory>(&mut schemas);
     with::<crate::NodeStatus>(&mut schemas);
     with::<crate::ErrorBody>(&mut schemas);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("skep_<id>_<secret>").build();

@@ -99,6 +99,20 @@ pub enum Operation {
     SandboxFolder,
     /// Ports of a sandbox.
     SandboxPorts,
+    /// Snapshots of a sandbox.
+    SandboxSnapshots,
+    /// Take a snapshot of a sandbox.
+    SnapshotSandbox,
+    /// Remove a snapshot.
+    DeleteSandboxSnapshot,
+    /// Sandboxes from a sandbox.
+    ForkSandbox,
+    /// What a sandbox changed.
+    SandboxDiff,
+    /// Bring a fork's changes into its parent.
+    CommitSandbox,
+    /// What was run in a sandbox.
+    SandboxHistory,
 }
 
 /// One route.
@@ -222,5 +236,12 @@ pub const ROUTES: &[Route] = &[
     route(Method::Delete, "/v1/sandboxes/{id}/files", Operation::DeleteSandboxFile, "deleteSandboxFile", "Removes a file, or a folder with all that is in it.", Some(Scope::Sandboxes), None, (204, "", None)).asked(FILE_QUERY),
     route(Method::Get, "/v1/sandboxes/{id}/folder", Operation::SandboxFolder, "listSandboxFolder", "The entries of a folder.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxFolder"))).asked(FILE_QUERY),
     route(Method::Get, "/v1/sandboxes/{id}/ports", Operation::SandboxPorts, "listSandboxPorts", "Ports that something within listens on, and where they answer.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxPorts"))),
+    route(Method::Get, "/v1/sandboxes/{id}/snapshots", Operation::SandboxSnapshots, "listSandboxSnapshots", "Snapshots that were taken of a sandbox.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxSnapshotList"))),
+    route(Method::Post, "/v1/sandboxes/{id}/snapshots", Operation::SnapshotSandbox, "snapshotSandbox", "Takes the files as they are at one moment; a running sandbox goes on.", Some(Scope::Sandboxes), Some("NewSandboxSnapshot"), (201, JSON, Some("SandboxSnapshot"))),
+    route(Method::Delete, "/v1/sandboxes/{id}/snapshots/{snapshot}", Operation::DeleteSandboxSnapshot, "deleteSandboxSnapshot", "Removes a snapshot; sandboxes that began with it go on.", Some(Scope::Sandboxes), None, (204, "", None)),
+    route(Method::Post, "/v1/sandboxes/{id}/forks", Operation::ForkSandbox, "forkSandbox", "Makes sandboxes that begin with the files of this one, with processes and tokens of their own.", Some(Scope::Sandboxes), Some("ForkSandbox"), (201, JSON, Some("SandboxForks"))),
+    route(Method::Get, "/v1/sandboxes/{id}/diff", Operation::SandboxDiff, "diffSandbox", "What a sandbox changed of what it began with.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxDiff"))),
+    route(Method::Post, "/v1/sandboxes/{id}/commit", Operation::CommitSandbox, "commitSandbox", "Brings what a fork changed into the sandbox that it is a fork of; what both changed is reported and left.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxMerged"))),
+    route(Method::Get, "/v1/sandboxes/{id}/history", Operation::SandboxHistory, "sandboxHistory", "Every command that was run through this API: who, what, how it ended, which files changed.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxHistory"))),
     route(Method::Delete, "/v1/actors/{actor}", Operation::DeleteActor, "deleteActor", "Deletes an actor with all it has, its past included.", Some(Scope::Actors), None, (204, "", None)),
 ];

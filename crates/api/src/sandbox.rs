@@ -192,6 +192,10 @@ pub struct SandboxExec {
     /// Its standard input, in base64; at its end from the beginning when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
+    /// A snapshot is taken first, to return to the files as they were before this command.
+    pub snapshot_before: bool,
+    /// Files that change while it runs are found out, for the history; it costs a walk through all that the sandbox has changed.
+    pub changes: bool,
     /// It is killed after so many ms; never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -205,6 +209,9 @@ pub enum SandboxOutput {
     Started {
         /// Its process number within.
         pid: u32,
+        /// Its number in the history.
+        #[serde(default)]
+        number: u64,
     },
     /// It wrote to its standard output: base64.
     Stdout(String),
@@ -263,4 +270,138 @@ pub struct SandboxPort {
     pub port: u16,
     /// Where it answers.
     pub url: String,
+}
+
+/// `POST /v1/sandboxes/{id}/snapshots`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSandboxSnapshot {
+    /// What to find it by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// The files of a sandbox at one moment; a sandbox begins with them where its template is this id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxSnapshot {
+    /// `s` and 20 letters and digits.
+    pub id: String,
+    /// What its owner calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The sandbox it was taken of, which may be gone.
+    #[schema(value_type = String)]
+    pub sandbox: SandboxId,
+    /// ms since the epoch.
+    pub taken_at: i64,
+    /// For how long the sandbox stood still, in microseconds.
+    pub paused_us: u64,
+    /// Whether it is in the chunk store and every chunk was read back.
+    pub durable: bool,
+}
+
+/// Snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxSnapshotList {
+    /// Newest first.
+    pub snapshots: Vec<SandboxSnapshot>,
+}
+
+/// `POST /v1/sandboxes/{id}/forks`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForkSandbox {
+    /// How many, 1 to 100; one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// How long each runs, ms; until it is told otherwise when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// What became of each fork: a sandbox or an error.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxForks {
+    /// Those that run.
+    pub forks: Vec<Sandbox>,
+    /// Why others do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<crate::ApiError>,
+}
+
+/// A file that a sandbox changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxChange {
+    /// Absolute.
+    pub path: String,
+    /// `added`, `changed` or `removed`.
+    pub what: String,
+    /// `file`, `folder`, `link` or `other`.
+    pub kind: String,
+    /// Of a file.
+    pub bytes: u64,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// What a sandbox changed of what it began with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxDiff {
+    /// In the order of paths; of what was removed only the topmost.
+    pub changes: Vec<SandboxChange>,
+}
+
+/// What came of bringing a fork's changes into its parent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxMerged {
+    /// What the parent now has.
+    pub applied: Vec<SandboxChange>,
+    /// What both had changed in the same way.
+    pub same: Vec<String>,
+    /// What was left as it is in the parent.
+    pub conflicts: Vec<SandboxConflict>,
+}
+
+/// A path that both changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxConflict {
+    /// Absolute.
+    pub path: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A command that was run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxPast {
+    /// From 1, in order.
+    pub number: u64,
+    /// The key that ran it.
+    pub author: String,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Who it ran as, by number.
+    pub user: u32,
+    /// ms since the epoch.
+    pub started_at: i64,
+    /// ms since the epoch; absent while it runs, and where nobody saw its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<i64>,
+    /// Its exit code, or 128 and the number of the signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// Files that changed while it ran.
+    pub changed: Vec<String>,
+    /// Whether more changed than are named.
+    pub more: bool,
+    /// The snapshot that was taken before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}
+
+/// Every command that was run in a sandbox through this API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxHistory {
+    /// In order.
+    pub commands: Vec<SandboxPast>,
 }

@@ -35,9 +35,9 @@ pub use guest::{Awake, Entrypoint, Export, Guest, Resident, Runtime, Served, Wri
 pub use node::{CloseError, DeleteError, DeployError, InFlight, Node, OpenError, Orphans, Status};
 #[cfg(target_os = "linux")]
 pub use sandboxes::{
-    Entry, EntryKind, ExitStatus, Facts, Fault, FaultKind, Level, LogEntry, NewSandbox, OnTimeout, Opened, Owned, Profile, PtySize, Reach,
-    Running, Sample, Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState, Sandboxes, SandboxesError, Standing, Stdio, Stop,
-    Terminal, Woken,
+    Change, ChangeWhat, Entry, EntryKind, ExitStatus, Facts, Fault, FaultKind, Level, LogEntry, Merged, NewSandbox, Note, OnTimeout,
+    Opened, Owned, Past, Profile, PtySize, Reach, Running, Sample, Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState,
+    Sandboxes, SandboxesError, Snapshot, SnapshotId, Standing, Stdio, Stop, Terminal, Woken,
 };
 pub use secrets::{SecretRow, Secrets, SecretsError};
 pub use skep_actor::{Receipt, database::Value as SqlValue, log::LogError};

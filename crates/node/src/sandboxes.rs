@@ -9,6 +9,7 @@ mod facts;
 mod life;
 mod log;
 mod network;
+mod past;
 mod records;
 mod samples;
 
@@ -30,8 +31,9 @@ pub use life::{Owned, Woken};
 pub use log::{Level, LogEntry};
 pub use samples::Sample;
 pub use skep_sandbox::{
-    Command as SandboxCommand, Entry, EntryKind, Fault, FaultKind, Limits as SandboxLimits, Missing, OnTimeout, Opened, Profile, PtySize,
-    Running, Sandbox, Standing, State as SandboxState, Status as ExitStatus, Stdio, Stop, Terminal,
+    Change, Command as SandboxCommand, Entry, EntryKind, Fault, FaultKind, Limits as SandboxLimits, Merged, Missing, Note, OnTimeout,
+    Opened, Past, Profile, PtySize, Running, Sandbox, Snapshot, SnapshotId, Standing, State as SandboxState, Status as ExitStatus, Stdio,
+    Stop, Terminal, What as ChangeWhat,
 };
 
 use crate::SandboxesConfig;

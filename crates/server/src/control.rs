@@ -125,6 +125,13 @@ fn operation(operation: Operation, filter: MethodFilter) -> MethodRouter<Control
         Operation::DeleteSandboxFile => on(filter, sandboxes::remove_file),
         Operation::SandboxFolder => on(filter, sandboxes::folder),
         Operation::SandboxPorts => on(filter, sandboxes::ports),
+        Operation::SandboxSnapshots => on(filter, sandboxes::snapshots),
+        Operation::SnapshotSandbox => on(filter, sandboxes::snapshot),
+        Operation::DeleteSandboxSnapshot => on(filter, sandboxes::remove_snapshot),
+        Operation::ForkSandbox => on(filter, sandboxes::fork),
+        Operation::SandboxDiff => on(filter, sandboxes::diff),
+        Operation::CommitSandbox => on(filter, sandboxes::commit),
+        Operation::SandboxHistory => on(filter, sandboxes::history),
     }
 }
 

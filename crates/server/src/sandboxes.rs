@@ -4,6 +4,7 @@
 
 mod exec;
 mod files;
+mod past;
 mod terminal;
 
 use axum::{
@@ -25,6 +26,7 @@ use crate::{
 
 pub(crate) use exec::exec;
 pub(crate) use files::{folder, ports, read_file, remove_file, write_file};
+pub(crate) use past::{commit, diff, fork, history, remove_snapshot, snapshot, snapshots};
 pub(crate) use terminal::terminal;
 
 /// The number of the ordinary user within.
@@ -43,6 +45,11 @@ fn all(control: &Control) -> Result<&Sandboxes, Failure> {
 /// Whether a sandbox is the caller's to see.
 fn may(principal: &Principal, owned: &Owned) -> bool {
     principal.scopes.allow(Scope::Admin) || owned.facts().owner == principal.key.as_str()
+}
+
+/// Whose things the caller sees; `None`: everybody's.
+fn owner(principal: &Principal) -> Option<&str> {
+    (!principal.scopes.allow(Scope::Admin)).then(|| principal.key.as_str())
 }
 
 /// A sandbox of the caller's.
@@ -93,7 +100,8 @@ pub(crate) async fn create(
     Json(body): Json<api::NewSandbox>,
 ) -> Result<Response, Failure> {
     let sandboxes = all(&control)?;
-    let new = new_in(body, sandboxes, principal.key.as_str());
+    let mut new = new_in(body, sandboxes, principal.key.as_str());
+    new.sees = owner(&principal).map(str::to_owned);
     let owned = sandboxes.create(new).await?;
     Ok(json(StatusCode::CREATED, &out(&control, &owned)))
 }
@@ -248,6 +256,8 @@ impl From<SandboxError> for Failure {
             SandboxError::Full(_) | SandboxError::Busy | SandboxError::Life(LifeError::Ranges) => {
                 (ErrorCode::Unavailable, "Remove sandboxes, or try again in a moment.")
             }
+            SandboxError::Life(LifeError::NoFork) => (ErrorCode::Conflict, "Only a fork has a parent to bring its changes to."),
+            SandboxError::Life(LifeError::NoSnapshot(_)) => (ErrorCode::NotFound, "`skep sandbox snapshot SANDBOX --list` shows them."),
             SandboxError::Life(LifeError::Start(_)) => {
                 (ErrorCode::Unavailable, "`skep doctor` names each fence of this host with what helps.")
             }

@@ -1,6 +1,7 @@
 //! `skep sandbox`: Linux computers of agents, from the command line.
 
 mod copy;
+mod past;
 mod shell;
 
 use std::{
@@ -88,6 +89,43 @@ enum Command {
         #[arg(long, value_name = "TIME")]
         timeout: Option<String>,
     },
+    /// Make sandboxes that begin with the files of this one, and print their ids.
+    #[command(after_help = "Examples:\n  skep sandbox fork $id\n  skep sandbox fork $id --count 5 --timeout 1h")]
+    Fork {
+        sandbox: String,
+        /// How many: 1 to 100.
+        #[arg(long, default_value_t = 1)]
+        count: u32,
+        /// How long each runs: a number with s, m, h or d [default: until it is removed].
+        #[arg(long, value_name = "TIME")]
+        timeout: Option<String>,
+    },
+    /// Take the files as they are now, or list and remove what was taken; `skep sandbox create SNAPSHOT` begins with it.
+    #[command(after_help = "Examples:
+  snapshot=$(skep sandbox snapshot $id --name before-upgrade)
+  skep sandbox create $snapshot
+  skep sandbox snapshot $id --list")]
+    Snapshot {
+        sandbox: String,
+        /// What to find it by.
+        #[arg(long)]
+        name: Option<String>,
+        /// Show those that were taken.
+        #[arg(long, conflicts_with_all = ["name", "rm"])]
+        list: bool,
+        /// Remove one.
+        #[arg(long, value_name = "SNAPSHOT", conflicts_with = "name")]
+        rm: Option<String>,
+    },
+    /// What a sandbox changed of what it began with: A added, M changed, D removed.
+    #[command(after_help = "Example:\n  skep sandbox diff $fork")]
+    Diff { sandbox: String },
+    /// Bring what a fork changed into the sandbox that it is a fork of; what both changed is reported and left.
+    #[command(after_help = "Example:\n  skep sandbox commit $fork && skep sandbox rm $fork")]
+    Commit { sandbox: String },
+    /// Every command that was run: who, what, how it ended, how many files changed.
+    #[command(after_help = "Example:\n  skep sandbox history $id --json | jq -r '.commands[] | select(.code != 0) | .argv[-1]'")]
+    History { sandbox: String },
     /// End all processes; files are kept.
     #[command(after_help = "Example:\n  skep sandbox stop $id")]
     Stop { sandbox: String },
@@ -160,6 +198,12 @@ struct Exec {
     /// A variable.
     #[arg(long, short, value_name = "NAME=VALUE")]
     env: Vec<String>,
+    /// Take a snapshot first.
+    #[arg(long)]
+    snapshot_before: bool,
+    /// Note in the history which files change.
+    #[arg(long)]
+    changes: bool,
     /// Give it this program's standard input.
     #[arg(long, short = 'i')]
     stdin: bool,
@@ -200,6 +244,17 @@ impl Sandbox {
                 let timeout_ms = timeout.as_deref().map(span_ms).transpose()?;
                 step(&client, sandbox, "resume", &ResumeSandbox { timeout_ms }, json)
             }
+            Command::Fork { sandbox, count, timeout } => {
+                past::fork(&client, sandbox, *count, timeout.as_deref().map(span_ms).transpose()?, json)
+            }
+            Command::Snapshot { sandbox, list: true, .. } => past::snapshots(&client, sandbox, json),
+            Command::Snapshot { sandbox, rm: Some(snapshot), .. } => {
+                client.delete(&format!("{}/snapshots/{}", path(sandbox)?, encoded(snapshot)))
+            }
+            Command::Snapshot { sandbox, name, .. } => past::snapshot(&client, sandbox, name.clone(), json),
+            Command::Diff { sandbox } => past::diff(&client, sandbox, json),
+            Command::Commit { sandbox } => past::commit(&client, sandbox, json),
+            Command::History { sandbox } => past::history(&client, sandbox, json),
             Command::Stop { sandbox } => step(&client, sandbox, "stop", &ResumeSandbox::default(), json),
             Command::Rm { sandboxes } => {
                 for sandbox in sandboxes {
@@ -257,6 +312,8 @@ impl Exec {
             env: pairs(&self.env)?,
             cwd: self.cwd.clone(),
             user: Some(self.user.clone()),
+            snapshot_before: self.snapshot_before,
+            changes: self.changes,
             stdin: if self.stdin { Some(stdin()?) } else { None },
             timeout_ms: self.timeout.as_deref().map(span_ms).transpose()?,
         };

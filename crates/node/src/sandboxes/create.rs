@@ -24,6 +24,8 @@ pub(super) const TIMEOUT_MAX_MS: u64 = 365 * 86_400_000;
 pub struct NewSandbox {
     /// The key that asks.
     pub owner: String,
+    /// Whose snapshots it may begin with; `None`: everybody's.
+    pub sees: Option<String>,
     /// What it begins with.
     pub template: String,
     /// How tight it is; the node's configuration decides when absent.
@@ -52,6 +54,7 @@ impl NewSandbox {
     pub fn of(owner: &str, template: &str, timeout_ms: Option<u64>) -> Self {
         Self {
             owner: owner.to_owned(),
+            sees: Some(owner.to_owned()),
             template: template.to_owned(),
             profile: None,
             limits: None,
@@ -102,7 +105,8 @@ impl Sandboxes {
     }
 
     async fn make(&self, new: NewSandbox) -> Result<Owned, SandboxError> {
-        let rootfs = self.rootfs(&new.template).await?;
+        let snapshot = self.find_snapshot(new.sees.as_deref(), &new.template)?;
+        let rootfs = if snapshot.is_none() { Some(self.rootfs(&new.template).await?) } else { None };
         let facts = self.facts(new)?;
         let spec = spec(&facts, self.inner.network.spec())?;
         let id = spec.id.clone();
@@ -111,7 +115,11 @@ impl Sandboxes {
             let (records, id, facts) = (self.inner.records.clone(), id.clone(), facts.clone());
             tokio::task::spawn_blocking(move || records.put(&id, &facts))
         };
-        let made = self.inner.core.create(spec, rootfs, policy).await;
+        let made = match (snapshot, rootfs) {
+            (Some(snapshot), _) => self.inner.core.restore(&snapshot.id, spec, policy).await,
+            (None, Some(rootfs)) => self.inner.core.create(spec, rootfs, policy).await,
+            (None, None) => return Err(SandboxError::Here("a template is neither a snapshot nor an image")),
+        };
         let written = written.await.map_err(|_| SandboxError::Here("writing a row broke off"))?;
         match (made, written) {
             (Ok(boxed), Ok(())) => {
@@ -190,7 +198,7 @@ fn spec(facts: &Facts, network: Network) -> Result<Spec, SandboxError> {
 }
 
 /// 256 bits that nobody guesses, in hexadecimal.
-fn token() -> Result<String, SandboxError> {
+pub(super) fn token() -> Result<String, SandboxError> {
     Ok(hex(&random::<32>()?))
 }
 

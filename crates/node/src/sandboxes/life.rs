@@ -280,7 +280,7 @@ impl Owned {
     }
 }
 
-fn ends_in(timeout_ms: u64) -> Result<u64, SandboxError> {
+pub(super) fn ends_in(timeout_ms: u64) -> Result<u64, SandboxError> {
     if timeout_ms > TIMEOUT_MAX_MS {
         return Err(SandboxError::Invalid("a timeout is at most a year".to_owned()));
     }

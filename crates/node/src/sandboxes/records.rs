@@ -1,6 +1,7 @@
 //! The rows of sandboxes, in SQLite. A row is durable when its function returns.
 
 use std::{
+    collections::HashMap,
     fs::{self, OpenOptions},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
@@ -10,6 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 use skep_id::SandboxId;
+use skep_sandbox::SnapshotId;
 
 use super::{Facts, SandboxesError};
 
@@ -19,6 +21,7 @@ const SCHEMA: &str = "
         -- JSON of `Facts`; it holds tokens.
         facts TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS snapshot (id TEXT PRIMARY KEY, owner TEXT NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
 pub(super) struct Records {
@@ -58,6 +61,24 @@ impl Records {
         let text = serde_json::to_string(facts).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let sql = "INSERT INTO sandbox (id, facts) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET facts = ?2";
         self.database.lock().prepare_cached(sql)?.execute(params![id.as_str(), text])?;
+        Ok(())
+    }
+
+    /// Snapshots that somebody asked for, and who.
+    pub fn snapshot_owners(&self) -> rusqlite::Result<HashMap<String, String>> {
+        let database = self.database.lock();
+        let mut query = database.prepare_cached("SELECT id, owner FROM snapshot")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    }
+
+    pub fn own_snapshot(&self, id: &SnapshotId, owner: &str) -> rusqlite::Result<()> {
+        self.database.lock().prepare_cached("INSERT INTO snapshot (id, owner) VALUES (?1, ?2)")?.execute([id.as_str(), owner])?;
+        Ok(())
+    }
+
+    pub fn remove_snapshot(&self, id: &SnapshotId) -> rusqlite::Result<()> {
+        self.database.lock().prepare_cached("DELETE FROM snapshot WHERE id = ?1")?.execute([id.as_str()])?;
         Ok(())
     }
 

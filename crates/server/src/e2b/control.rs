@@ -5,6 +5,7 @@
 
 mod create;
 mod list;
+mod past;
 mod watch;
 
 use axum::{
@@ -48,6 +49,9 @@ pub(crate) fn router() -> Router<Control> {
         .route("/sandboxes/{id}/metrics", get(watch::metrics))
         .route("/sandboxes/{id}/logs", get(watch::logs_v1))
         .route("/v2/sandboxes/{id}/logs", get(watch::logs_v2))
+        .route("/sandboxes/{id}/snapshots", post(past::snapshot))
+        .route("/sandboxes/{id}/fork", post(past::fork))
+        .route("/snapshots", get(past::list))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
@@ -71,6 +75,11 @@ impl Caller {
     /// Whether a sandbox is this caller's to see.
     pub fn may(&self, owned: &Owned) -> bool {
         self.0.scopes.allow(Scope::Admin) || owned.facts().owner == self.0.key.as_str()
+    }
+
+    /// Whose things the caller sees; `None`: everybody's.
+    pub fn owner(&self) -> Option<&str> {
+        (!self.0.scopes.allow(Scope::Admin)).then(|| self.name())
     }
 
     /// The key's id: what is written of who made a sandbox.

@@ -49,9 +49,9 @@ impl From<SandboxError> for Error {
     fn from(error: SandboxError) -> Self {
         use skep_node::LifeError;
         let status = match &error {
-            SandboxError::Gone(_) | SandboxError::NoTemplate(_) => StatusCode::NOT_FOUND,
+            SandboxError::Gone(_) | SandboxError::NoTemplate(_) | SandboxError::Life(LifeError::NoSnapshot(_)) => StatusCode::NOT_FOUND,
             SandboxError::Invalid(_) => StatusCode::BAD_REQUEST,
-            SandboxError::Asleep(_) | SandboxError::Life(LifeError::Refused(_)) => StatusCode::CONFLICT,
+            SandboxError::Asleep(_) | SandboxError::Life(LifeError::Refused(_) | LifeError::NoFork) => StatusCode::CONFLICT,
             SandboxError::Full(_) | SandboxError::Life(LifeError::Ranges) => StatusCode::TOO_MANY_REQUESTS,
             SandboxError::Busy => StatusCode::SERVICE_UNAVAILABLE,
             _ => return Self::internal(&error),

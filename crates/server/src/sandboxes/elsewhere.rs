@@ -11,4 +11,4 @@ macro_rules! refused {
     };
 }
 
-refused!(list create show remove pause resume stop exec terminal read_file write_file remove_file folder ports);
+refused!(list create show remove pause resume stop exec terminal read_file write_file remove_file folder ports snapshots snapshot remove_snapshot fork diff commit history);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use skep_access::Principal;
 use skep_api::{SandboxExec, SandboxOutput};
-use skep_node::{ExitStatus, Level, Owned, Running, Sandbox, SandboxCommand, Stdio};
+use skep_node::{ExitStatus, Level, Note, Owned, Running, Sandbox, SandboxCommand, Stdio};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
@@ -46,15 +46,16 @@ pub(crate) async fn exec(
         None => None,
     };
     let timeout = body.timeout_ms.map(Duration::from_millis);
+    let note = Note { author: principal.key.to_string(), snapshot_before: body.snapshot_before, changes: body.changes };
     let command = command(body, &owned, stdin.is_some())?;
     let sandbox = owned.for_traffic().await?;
     say(&owned, &principal, &command);
-    let running = sandbox.exec(command).await?;
+    let (number, running) = owned.exec(command, note).await?;
     let (lines, waiting) = mpsc::channel(LINES_WAITING_MAX);
     let stopping = control.stopping.clone();
     tokio::spawn(async move {
         tokio::select! {
-            () = follow(sandbox, running, stdin, timeout, lines) => {}
+            () = follow(sandbox, (number, running), stdin, timeout, lines) => {}
             () = stopping.cancelled_owned() => {}
         }
     });
@@ -90,9 +91,15 @@ pub(super) fn say(owned: &Owned, principal: &Principal, command: &SandboxCommand
 }
 
 /// Sends what happens to a command to its client, and kills it when the client leaves or its time is up.
-async fn follow(sandbox: Sandbox, mut running: Running, stdin: Option<Vec<u8>>, timeout: Option<Duration>, lines: mpsc::Sender<Bytes>) {
+async fn follow(
+    sandbox: Sandbox,
+    (number, mut running): (u64, Running),
+    stdin: Option<Vec<u8>>,
+    timeout: Option<Duration>,
+    lines: mpsc::Sender<Bytes>,
+) {
     let pid = running.pid;
-    if lines.send(line(&SandboxOutput::Started { pid })).await.is_err() {
+    if lines.send(line(&SandboxOutput::Started { pid, number })).await.is_err() {
         return kill(&sandbox, pid).await;
     }
     let (input, output, error) = (running.stdin.take(), running.stdout.take(), running.stderr.take());

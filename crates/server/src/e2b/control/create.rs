@@ -51,7 +51,8 @@ pub(super) async fn v2(State(control): State<Control>, caller: Caller, bytes: By
 }
 
 async fn made(control: &Control, caller: &Caller, asked: Asked, timeout: i64, secured: bool) -> Result<Response, Error> {
-    let new = new(asked, caller.name(), timeout, secured)?;
+    let mut new = new(asked, caller.name(), timeout, secured)?;
+    new.sees = caller.owner().map(str::to_owned);
     let owned = sandboxes(control)?.create(new).await?;
     Ok(answer(StatusCode::CREATED, &sandbox_out(control, &owned)))
 }
