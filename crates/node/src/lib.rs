@@ -35,7 +35,7 @@ pub use guest::{Awake, Entrypoint, Export, Guest, Resident, Runtime, Served, Wri
 pub use node::{CloseError, DeleteError, DeployError, InFlight, Node, OpenError, Orphans, Status};
 #[cfg(target_os = "linux")]
 pub use sandboxes::{
-    Change, ChangeWhat, Entry, EntryKind, ExitStatus, Facts, Fault, FaultKind, Level, LogEntry, Merged, NewSandbox, Note, OnTimeout,
+    ChangeWhat, Entry, EntryKind, ExitStatus, Facts, Fault, FaultKind, FileChange, Level, LogEntry, Merged, NewSandbox, Note, OnTimeout,
     Opened, Owned, Past, Profile, PtySize, Reach, Running, Sample, Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState,
     Sandboxes, SandboxesError, Snapshot, SnapshotId, Standing, Stdio, Stop, Terminal, Woken,
 };

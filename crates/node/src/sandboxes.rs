@@ -31,7 +31,7 @@ pub use life::{Owned, Woken};
 pub use log::{Level, LogEntry};
 pub use samples::Sample;
 pub use skep_sandbox::{
-    Change, Command as SandboxCommand, Entry, EntryKind, Fault, FaultKind, Limits as SandboxLimits, Merged, Missing, Note, OnTimeout,
+    Command as SandboxCommand, Entry, EntryKind, Fault, FaultKind, FileChange, Limits as SandboxLimits, Merged, Missing, Note, OnTimeout,
     Opened, Past, Profile, PtySize, Running, Sandbox, Snapshot, SnapshotId, Standing, State as SandboxState, Status as ExitStatus, Stdio,
     Stop, Terminal, What as ChangeWhat,
 };

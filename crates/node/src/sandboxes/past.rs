@@ -1,6 +1,6 @@
 //! What a sandbox was, and what others began with: snapshots, forks, differences, commands.
 
-use skep_sandbox::{Boxed, Change, Command, Input, LifeError, Merged, Note, Past, Running, Snapshot, SnapshotId};
+use skep_sandbox::{Boxed, Command, FileChange, Input, Merged, Note, Past, Running, Snapshot, SnapshotId};
 
 use super::{Facts, Owned, SandboxError, Sandboxes, create::token, life::ends_in};
 
@@ -116,7 +116,7 @@ impl Owned {
     ///
     /// # Errors
     /// When its files cannot be looked at.
-    pub async fn diff(&self) -> Result<Vec<Change>, SandboxError> {
+    pub async fn diff(&self) -> Result<Vec<FileChange>, SandboxError> {
         Ok(self.boxed().diff().await?)
     }
 

@@ -8,7 +8,7 @@ use axum::{
 use http::StatusCode;
 use skep_access::Principal;
 use skep_api::{self as api, ErrorCode};
-use skep_node::{Change, ChangeWhat, EntryKind, ExitStatus, Snapshot};
+use skep_node::{ChangeWhat, EntryKind, ExitStatus, FileChange, Snapshot};
 
 use super::{all, find, out, owner};
 use crate::{
@@ -143,7 +143,7 @@ fn snapshot_out(snapshot: Snapshot) -> api::SandboxSnapshot {
     }
 }
 
-fn change_out(change: Change) -> api::SandboxChange {
+fn change_out(change: FileChange) -> api::SandboxChange {
     api::SandboxChange {
         path: change.path,
         what: match change.what {
