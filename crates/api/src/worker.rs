@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use skep_id::{VersionId, WorkerName};
 use utoipa::ToSchema;
 
+use crate::SandboxProfile;
+
 /// `PUT /v1/workers/{name}`: new code for a name, live from the answer on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -117,6 +119,15 @@ pub enum Binding {
     },
     /// The Worker Loader.
     Loader {},
+    /// Linux computers by name: `env.NAME.get("main").exec("ls")`. Their names are the worker's own.
+    Sandboxes {
+        /// `strict` or `workstation`; the node's own setting when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        profile: Option<SandboxProfile>,
+        /// Seconds without use after which one stands still, to go on with its next use; 600 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sleep_after_s: Option<u32>,
+    },
 }
 
 /// Limits; what is absent is the node's default.

@@ -10,6 +10,7 @@ mod address;
 pub mod body;
 mod connect;
 mod header;
+mod inward;
 #[cfg(target_os = "linux")]
 pub mod net;
 mod outbound;
@@ -18,5 +19,6 @@ pub mod websocket;
 
 pub use address::Egress;
 pub use header::header_text;
+pub use inward::inward;
 pub use outbound::Outbound;
 pub use secret::{FillError, HostRule, HostRuleError, Placeholders, Secret, SecretError, Vault};

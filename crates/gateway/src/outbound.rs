@@ -70,45 +70,19 @@ impl Outbound {
     }
 
     async fn send(self, request: Request) -> Result<Response, CallError> {
-        let uri: Uri = request.url.parse().map_err(|_| network("the URL cannot be requested"))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(network("only http and https URLs can be fetched"));
-        }
-        let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| network("the method is not valid"))?;
-        if matches!(method.as_str(), "CONNECT" | "TRACE" | "TRACK") {
-            return Err(network("the method is not allowed"));
-        }
-        let mut headers = self.told(&uri, headers_out(&request.headers)?)?;
+        let (uri, method) = addressed(&request)?;
+        let headers = self.told(&uri, headers_out(&request.headers)?)?;
         if headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
             return self.websocket(uri, headers).await;
         }
-        let (body, length) = body_out(request.body, &method);
-        if let Some(length) = length {
-            headers.insert(header::CONTENT_LENGTH, length.into());
-        }
-        let mut outgoing = hyper::Request::new(body);
-        *outgoing.method_mut() = method;
-        *outgoing.uri_mut() = uri.clone();
-        *outgoing.headers_mut() = headers;
+        let outgoing = composed(method, uri.clone(), headers, request.body);
         let answer = self.client.request(outgoing).await.map_err(|error| network(&reason(&error)))?;
         Ok(self.response_in(answer, &uri))
     }
 
     fn response_in(&self, answer: hyper::Response<hyper::body::Incoming>, uri: &Uri) -> Response {
-        let (parts, body) = answer.into_parts();
-        let bare = matches!(parts.status.as_u16(), 204 | 205 | 304);
-        Response {
-            status: parts.status.as_u16(),
-            status_text: match parts.extensions.get::<hyper::ext::ReasonPhrase>() {
-                Some(reason) => String::from_utf8_lossy(reason.as_bytes()).into_owned(),
-                None => parts.status.canonical_reason().unwrap_or_default().to_owned(),
-            },
-            headers: self.heard(&parts.headers),
-            body: if bare { Body::None } else { crate::body::from_http(body) },
-            url: uri.to_string(),
-            redirected: false,
-            socket: None,
-        }
+        let headers = self.heard(answer.headers());
+        Response { url: uri.to_string(), ..answer_in(answer, headers) }
     }
 
     async fn websocket(self, uri: Uri, headers: HeaderMap) -> Result<Response, CallError> {
@@ -148,6 +122,58 @@ impl Outbound {
 impl Target for Outbound {
     fn fetch(&self, request: Request) -> BoxFuture<'static, Result<Response, CallError>> {
         Box::pin(self.clone().send(request))
+    }
+}
+
+/// Where a request goes, and its method, if it is one that may be sent.
+fn addressed(request: &Request) -> Result<(Uri, Method), CallError> {
+    let uri: Uri = request.url.parse().map_err(|_| network("the URL cannot be requested"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(network("only http and https URLs can be fetched"));
+    }
+    let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| network("the method is not valid"))?;
+    if matches!(method.as_str(), "CONNECT" | "TRACE" | "TRACK") {
+        return Err(network("the method is not allowed"));
+    }
+    Ok((uri, method))
+}
+
+fn composed(method: Method, uri: Uri, mut headers: HeaderMap, body: Body) -> hyper::Request<OutBody> {
+    let (body, length) = body_out(body, &method);
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    let mut outgoing = hyper::Request::new(body);
+    *outgoing.method_mut() = method;
+    *outgoing.uri_mut() = uri;
+    *outgoing.headers_mut() = headers;
+    outgoing
+}
+
+/// A request as it is written on a connection to its server; no secret is put into it.
+pub(crate) fn plain(request: Request) -> Result<hyper::Request<OutBody>, CallError> {
+    let (uri, method) = addressed(&request)?;
+    let mut headers = headers_out(&request.headers)?;
+    let host = uri.authority().map_or("", |authority| authority.as_str());
+    headers.insert(header::HOST, HeaderValue::from_str(host).map_err(|_| network("the URL cannot be requested"))?);
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = path.parse().map_err(|_| network("the URL cannot be requested"))?;
+    Ok(composed(method, path, headers, request.body))
+}
+
+/// An answer as an isolate takes it, with these headers.
+pub(crate) fn answer_in(answer: hyper::Response<hyper::body::Incoming>, headers: Vec<(String, String)>) -> Response {
+    let (parts, body) = answer.into_parts();
+    let bare = matches!(parts.status.as_u16(), 204 | 205 | 304);
+    Response {
+        status: parts.status.as_u16(),
+        status_text: match parts.extensions.get::<hyper::ext::ReasonPhrase>() {
+            Some(reason) => String::from_utf8_lossy(reason.as_bytes()).into_owned(),
+            None => parts.status.canonical_reason().unwrap_or_default().to_owned(),
+        },
+        headers,
+        body: if bare { Body::None } else { crate::body::from_http(body) },
+        ..Response::default()
     }
 }
 

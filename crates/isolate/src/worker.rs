@@ -98,6 +98,8 @@ pub enum Binding {
     Cloned(Bytes, Vec<Arc<dyn Target>>),
     /// Actors of one class.
     Namespace(Arc<dyn Namespace>),
+    /// Sandboxes by name: a target whose requests are those of "Sandboxes" in `docs/design/guest-abi.md`.
+    Sandboxes(Arc<dyn Target>),
     /// Not of `env` but of `ctx.exports`, under the empty name: `Namespace` for own classes, and `Service` for entrypoints that are to be called
     /// in another isolate than this one. What is missing, the guest makes itself.
     Exports(Vec<(String, Binding)>),

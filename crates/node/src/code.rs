@@ -74,6 +74,15 @@ pub enum Binding {
     },
     /// The Worker Loader.
     Loader,
+    /// Linux computers by name.
+    Sandboxes {
+        /// Whether they are `strict` or `workstation`; the node's configuration decides when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        strict: Option<bool>,
+        /// Seconds without use after which one stands still; 600 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sleep_after_s: Option<u32>,
+    },
 }
 
 /// Code as someone hands it in.
@@ -143,6 +152,9 @@ pub enum CodeError {
     /// A snippet's class.
     #[error("the binding {0:?} names no worker, and a snippet has no classes of its own")]
     NoOwnClass(String),
+    /// A snippet's sandboxes.
+    #[error("the binding {0:?} is to have sandboxes, and a snippet has no name that they could belong to; deploy it as a worker")]
+    NoOwnSandboxes(String),
     /// A secret that does not exist.
     #[error("there is no secret {0:?} on this node")]
     NoSecret(String),

@@ -89,6 +89,9 @@ impl Node {
         if let Some((name, _)) = draft.bindings.iter().find(|(_, binding)| own(binding)) {
             return Err(CodeError::NoOwnClass(name.chars().take(80).collect()));
         }
+        if let Some((name, _)) = draft.bindings.iter().find(|(_, binding)| matches!(binding, Binding::Sandboxes { .. })) {
+            return Err(CodeError::NoOwnSandboxes(name.chars().take(80).collect()));
+        }
         let (result, report) = match draft.compile(&self.inner.compiler, &self.inner.config.code, &self.inner.config.limits).await {
             Ok(code) => self.run(&code, args, Arc::clone(&log)).await,
             Err(CodeError::Compile(error)) => {

@@ -191,7 +191,7 @@ pub(crate) struct Inner {
     actors: Actors,
     log: Arc<LocalLog>,
     #[cfg(target_os = "linux")]
-    sandboxes: OnceLock<crate::Sandboxes>,
+    sandboxes: Arc<OnceLock<crate::Sandboxes>>,
     /// Deploys of one node take turns from storing to switching, so that what answers is what is stored.
     switching: tokio::sync::Mutex<()>,
     in_flight: AtomicU64,
@@ -255,6 +255,8 @@ impl Node {
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new());
         let way = Arc::new(OnceLock::new());
+        #[cfg(target_os = "linux")]
+        let sandboxes = Arc::new(OnceLock::new());
         let workers = Workers::open(Parts {
             config: Arc::clone(&config),
             store: Arc::clone(&store),
@@ -264,6 +266,8 @@ impl Node {
             outbound,
             secrets: Arc::clone(&secrets),
             actors: Arc::clone(&way),
+            #[cfg(target_os = "linux")]
+            rooms: crate::sandboxes::binding::Rooms::new(Arc::clone(&sandboxes), &config.data),
         })?;
         let actors = actors::Inner::new(Arc::downgrade(&workers), Arc::clone(&runtime));
         // Before the first actor wakes: what it is bound to leads here.
@@ -283,7 +287,7 @@ impl Node {
             actors: Actors(actors),
             log,
             #[cfg(target_os = "linux")]
-            sandboxes: OnceLock::new(),
+            sandboxes,
             switching: tokio::sync::Mutex::default(),
             in_flight: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -328,6 +332,12 @@ impl Node {
         let (sandboxes, opened) = crate::Sandboxes::open(config.sandboxes.clone(), config.data.clone(), program).await?;
         self.inner.sandboxes.set(sandboxes).map_err(|_| crate::SandboxesError::Twice)?;
         Ok(opened)
+    }
+
+    /// Says below which domain, port included, ports of sandboxes answer: `exposePort` of workers tells it.
+    #[cfg(target_os = "linux")]
+    pub fn sandboxes_answer_below(&self, domain: &str) {
+        self.inner.workers.rooms().answer_below(domain);
     }
 
     /// The sandboxes, where they are open.

@@ -4,6 +4,7 @@
 //! sandbox is written before the sandbox is made and goes after it is gone, so a node that was killed finds a row without a sandbox at worst, and
 //! drops it. It is not: HTTP, and it opens no file of a sandbox.
 
+pub(crate) mod binding;
 mod create;
 mod facts;
 mod life;

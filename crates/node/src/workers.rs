@@ -75,6 +75,9 @@ pub(crate) struct Parts {
     pub secrets: Arc<Secrets>,
     /// The way to actors; set once those are open, before anything is bound.
     pub actors: Arc<OnceLock<Arc<actors::Inner>>>,
+    /// Sandboxes that workers have by name.
+    #[cfg(target_os = "linux")]
+    pub rooms: Arc<crate::sandboxes::binding::Rooms>,
 }
 
 /// All deployed workers of a node.
@@ -101,6 +104,12 @@ impl Workers {
             workers.switch(row, None);
         }
         Ok(workers)
+    }
+
+    /// Sandboxes that workers have by name.
+    #[cfg(target_os = "linux")]
+    pub fn rooms(&self) -> &crate::sandboxes::binding::Rooms {
+        &self.parts.rooms
     }
 
     /// Isolates alive.
@@ -327,6 +336,13 @@ impl Workers {
                 let worker = worker.as_ref().or(name)?.clone();
                 Bound::Namespace(self.parts.actors.get()?.class(&NamespaceName { worker, class: class_name.clone() }))
             }
+            #[cfg(target_os = "linux")]
+            Binding::Sandboxes { strict, sleep_after_s } => {
+                let wishes = crate::sandboxes::binding::SandboxWishes { strict: *strict, sleep_after_s: *sleep_after_s };
+                Bound::Sandboxes(self.parts.rooms.binding(name?, wishes))
+            }
+            #[cfg(not(target_os = "linux"))]
+            Binding::Sandboxes { .. } => return None,
             // One for all isolates of a version, and a new one for the next: what was loaded on behalf of old code is not
             // found by new code.
             Binding::Loader => {

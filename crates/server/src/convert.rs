@@ -103,6 +103,10 @@ fn binding_in(name: &str, binding: api::Binding) -> Result<node::Binding, Failur
         api::Binding::Service { worker, entrypoint, props } => node::Binding::Service { worker, entrypoint, props },
         api::Binding::Actors { class_name, worker } => node::Binding::Actors { class_name, worker },
         api::Binding::Loader {} => node::Binding::Loader,
+        api::Binding::Sandboxes { profile, sleep_after_s } => {
+            let strict = profile.map(|profile| profile == api::SandboxProfile::Strict);
+            node::Binding::Sandboxes { strict, sleep_after_s }
+        }
     })
 }
 

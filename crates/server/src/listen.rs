@@ -86,6 +86,8 @@ impl Server {
         let hosts = crate::door::Hosts::new(config, &node, &stopping);
         #[cfg(target_os = "linux")]
         let sandboxes = hosts.shown(door.as_ref().map_or(address.port(), crate::door::Door::port));
+        #[cfg(target_os = "linux")]
+        node.sandboxes_answer_below(&sandboxes);
         #[cfg(not(target_os = "linux"))]
         let sandboxes = String::new();
         let places = Places { scheme, domain: node.config().domain.clone(), port: address.port(), host: shown_host(address), sandboxes };

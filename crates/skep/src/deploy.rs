@@ -53,6 +53,9 @@ pub struct Settings {
     /// Actors of an exported class in `env`; with WORKER# of another worker's.
     #[arg(long = "actors", value_name = "NAME=[WORKER#]CLASS")]
     actors: Vec<String>,
+    /// Linux computers by name, in `env`.
+    #[arg(long = "sandboxes", value_name = "NAME")]
+    sandboxes: Vec<String>,
     /// The placeholder of a secret in `env` (see `skep secret`).
     #[arg(long = "secret", value_name = "NAME=SECRET")]
     secrets: Vec<String>,
@@ -82,6 +85,9 @@ impl Settings {
             let (name, target) = pair(given)?;
             let (worker, class) = target.split_once('#').map_or((None, target), |(worker, class)| (Some(worker), class));
             bindings.insert(name.to_owned(), actors(class, worker)?);
+        }
+        for name in &self.sandboxes {
+            bindings.insert(name.clone(), Binding::Sandboxes { profile: None, sleep_after_s: None });
         }
         for given in &self.secrets {
             let (name, secret) = pair(given)?;

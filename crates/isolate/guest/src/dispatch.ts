@@ -5,6 +5,7 @@
  */
 import { Encoded, decodedStream, listIn, pumpOf, streamOf, takeBody, type Pump, type Source } from "./body";
 import { CompressionStream } from "./compression";
+import { renewSandboxes, sandboxes } from "./sandbox";
 import { defineBinding, env, makeEnv, renewEnv, type BindingDescriptor } from "./env";
 import { setEnv } from "./node/process";
 import { Event, fire, globalTarget, hasListeners } from "./events";
@@ -279,6 +280,7 @@ function callHandler(entrypoint: string, name: string, ctx: ExecutionContext, ev
 defineBinding("service", (channel: number) => serviceStub(channel), (made, channel: number) => isStub(made) && renewService(made as object, channel));
 defineBinding("loader", (channel: number) => workerLoader(channel), renewLoader);
 defineBinding("namespace", (number: number) => namespace(number), renewNamespace);
+defineBinding("sandboxes", (channel: number) => sandboxes(channel), renewSandboxes);
 defineBinding("exports", (list: OwnExport[]) => (takeExports(list), {}));
 defineBinding("cloned", (bytes: Uint8Array, channels) => received([bytes, channels]) as unknown);
 

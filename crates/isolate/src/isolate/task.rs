@@ -257,6 +257,7 @@ impl Task {
                     let number = self.state().map(|s| s.resources.add_namespace(namespace.clone()));
                     vec!["namespace".into(), number.ok_or_else(too_many)?.into()]
                 }
+                Binding::Sandboxes(t) => vec!["sandboxes".into(), self.add_channel(t.clone()).ok_or_else(too_many)?.into()],
                 Binding::Exports(exports) => vec!["exports".into(), self.descriptors(exports)?],
             };
             let mut entry: Vec<WireOut> = vec![name.clone().into()];

@@ -8,5 +8,7 @@ mod beyond;
 mod egress;
 mod hibernation;
 mod house;
+#[cfg(target_os = "linux")]
+mod sandboxes;
 mod serving;
 mod tails;
