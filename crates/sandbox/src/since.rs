@@ -126,7 +126,7 @@ pub(crate) fn since(before: &Remembered, now: &[Node]) -> Option<Changes> {
 fn gone(before: &Remembered, there: &HashMap<&Path, &Node>, hidden: &HashSet<&Path>) -> Option<Vec<PathBuf>> {
     let mut gone = Vec::new();
     for (path, old) in before.entries.iter().filter(|(path, _)| !there.contains_key(path.as_path())) {
-        let Some(folder) = path.parent() else { return None };
+        let folder = path.parent()?;
         match there.get(folder) {
             Some(now) if now.is_folder() && !hidden.contains(folder) => {}
             // With its folder.

@@ -243,7 +243,7 @@ mod tests {
             snapshots.layers().join(name).join("root")
         };
         let (a, b, c) = (layer("a"), layer("b"), layer("c.new"));
-        let (first, second) = (snapshot(&[a.clone()]), snapshot(&[b.clone(), a.clone()]));
+        let (first, second) = (snapshot(std::slice::from_ref(&a)), snapshot(&[b.clone(), a.clone()]));
         snapshots.write(&first).unwrap();
         snapshots.write(&second).unwrap();
         let sandbox = Rootfs { layers: vec![b.clone()], parts: vec![] };
