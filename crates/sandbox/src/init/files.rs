@@ -181,12 +181,13 @@ fn is_kernel_s(file: &File) -> io::Result<bool> {
     Ok(fstatfs(file)?.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 
-/// What `/proc` shows a process of itself is init's when init opens it, whoever asked: a link within may lead there.
+/// What `/proc` shows a process of itself is init's when init opens it, whoever asked: a link within may lead there. The tables of the network are
+/// everybody's: there is one for all within.
 fn is_init_s(file: &File) -> io::Result<bool> {
     let path = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file)))?;
     let own = PathBuf::from("/proc").join(std::process::id().to_string());
     let others = path.strip_prefix("/proc").ok().and_then(|below| below.components().next()).is_none();
-    Ok(others || path.starts_with(own))
+    Ok(others || path.starts_with(&own) && !path.starts_with(own.join("net")))
 }
 
 /// The file itself, emptied; made where there is none.

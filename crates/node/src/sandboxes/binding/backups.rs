@@ -13,7 +13,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use skep_id::WorkerName;
 use skep_isolate::Response;
-use skep_sandbox::{Command, Sandbox, Stdio};
+use skep_sandbox::{Command, FaultKind, RequestError, Sandbox, Stdio};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::spawn_blocking,
@@ -214,7 +214,11 @@ impl SandboxBinding {
         };
         let (owned, sandbox) = self.sandbox(&call.room).await?;
         let _awake = self.keep_awake(&owned);
-        sandbox.make_folder(&dir, USER).await?;
+        match sandbox.make_folder(&dir, USER).await {
+            // What is there already stays, but for what the backup has of the same name.
+            Err(RequestError::Fault(fault)) if fault.kind == FaultKind::Exists => {}
+            made => drop(made?),
+        }
         unpack(&sandbox, &dir, &file).await?;
         answer_json(&json!({ "success": true, "id": id, "dir": dir, "name": label.name, "timestamp": iso(crate::now_ms()) }))
     }

@@ -71,11 +71,14 @@ impl Run {
 pub(super) struct Group {
     sandbox: Sandbox,
     pid: Option<u32>,
+    /// An isolate may be dropped, and this with it, on a thread that is none of the runtime's.
+    runtime: tokio::runtime::Handle,
 }
 
 impl Group {
+    /// Within a runtime.
     pub fn of(sandbox: &Sandbox, running: &Running) -> Self {
-        Self { sandbox: sandbox.clone(), pid: Some(running.pid) }
+        Self { sandbox: sandbox.clone(), pid: Some(running.pid), runtime: tokio::runtime::Handle::current() }
     }
 
     /// It has ended, or shall go on.
@@ -86,10 +89,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let (Some(pid), Ok(runtime)) = (self.pid, tokio::runtime::Handle::try_current()) else { return };
+        let Some(pid) = self.pid else { return };
         let sandbox = self.sandbox.clone();
         // It may have ended just now.
-        runtime.spawn(async move { drop(sandbox.signal(pid, KILL, true).await) });
+        self.runtime.spawn(async move { drop(sandbox.signal(pid, KILL, true).await) });
     }
 }
 

@@ -222,7 +222,8 @@ const KILL: i32 = 9;
 fn split(line: &Bytes) -> Option<(u64, Bytes)> {
     let at = line.iter().take(21).position(|byte| *byte == b' ')?;
     let number = std::str::from_utf8(&line[..at]).ok()?.parse().ok()?;
-    Some((number, line.slice(at + 1..)))
+    // A list would be taken for the fields of a message in their order.
+    (line.get(at + 1) == Some(&b'{')).then(|| (number, line.slice(at + 1..)))
 }
 
 /// A module of Jupyter's own is missing because all of it is.
@@ -232,7 +233,8 @@ fn what_of(what: &str) -> &str {
 
 fn not_started(language: Language, folder: &str, error: RequestError) -> KernelError {
     match error {
-        RequestError::Fault(fault) if fault.message.starts_with("cwd") => KernelError::Folder(format!(
+        // What its user may not enter is told of where the program is started.
+        RequestError::Fault(fault) if fault.kind == FaultKind::Denied || fault.message.starts_with("cwd") => KernelError::Folder(format!(
             "cwd {:?} is no folder of this sandbox that its user may enter",
             folder.chars().take(200).collect::<String>()
         )),
@@ -263,10 +265,12 @@ mod tests {
     fn lines_of_a_sandbox_are_taken_for_what_they_are() {
         let (number, text) = split(&Bytes::from_static(b"12 {\"type\":\"stdout\"}\n")).unwrap();
         assert_eq!((number, &text[..]), (12, &b"{\"type\":\"stdout\"}\n"[..]));
-        for hostile in ["", "\n", "x {}\n", "-1 {}\n", "99999999999999999999999 {}\n", "{\"type\":\"result\"}\n", "\u{85} {}\n"] {
+        for hostile in
+            ["", "\n", "x {}\n", "-1 {}\n", "99999999999999999999999 {}\n", "{\"type\":\"result\"}\n", "\u{85} {}\n", "1 []\n", "1 "]
+        {
             assert!(split(&Bytes::from(hostile)).is_none(), "{hostile:?}");
         }
-        for hostile in ["[]", "{", "{\"type\":1}", "nonsense"] {
+        for hostile in ["{", "{\"type\":1}", "nonsense"] {
             assert!(serde_json::from_str::<Head<'_>>(hostile).is_err(), "{hostile:?}");
         }
     }
