@@ -194,7 +194,10 @@ impl Snapshots {
         for entry in fs::read_dir(self.layers())? {
             let path = entry?.path();
             if !used.contains(&path) {
-                layer::remove(&path)?;
+                // Half of a layer must not be taken for one by who remembers it.
+                let gone = path.with_extension("gone");
+                fs::rename(&path, &gone)?;
+                layer::remove(&gone)?;
                 removed += 1;
             }
         }

@@ -26,9 +26,6 @@ use crate::{
     state::{Policy, State},
 };
 
-/// More layers of changes than this are made one, when nobody waits for it.
-const MANY_LAYERS: usize = 8;
-
 /// A fork has an upper of its own, and one further snapshot lays two layers over what it began with.
 const ROOM: usize = 2;
 
@@ -175,9 +172,6 @@ impl Boxed {
         };
         write.await.map_err(io::Error::other)??;
         drop(making);
-        if snapshot.changes > MANY_LAYERS {
-            tokio::spawn(flatten_later(shared, snapshot.clone()));
-        }
         Ok(snapshot)
     }
 
@@ -282,24 +276,6 @@ pub(crate) fn image_of(rootfs: &Rootfs, layers: &Path) -> Rootfs {
 fn flattened(rootfs: &Rootfs, layers: &Path) -> io::Result<Rootfs> {
     let one = taking::made_one(layers, &changes(rootfs, layers))?;
     Ok(over(&image_of(rootfs, layers), &[one]))
-}
-
-/// Nobody waits for it, and what fails is tried again with the next snapshot.
-async fn flatten_later(shared: Arc<Shared>, snapshot: Snapshot) {
-    let made = {
-        let _making = shared.snapshots.making.read().await;
-        let shared = Arc::clone(&shared);
-        spawn_blocking(move || -> io::Result<()> {
-            let rootfs = flattened(&snapshot.rootfs, &shared.snapshots.layers())?;
-            // It may have been removed, or saved, meanwhile.
-            let Some(now) = shared.snapshots.known().get(&snapshot.id).cloned() else { return Ok(()) };
-            shared.snapshots.write(&Snapshot { changes: 1, rootfs, ..now })
-        })
-        .await
-    };
-    if made.is_ok() {
-        let _ = shared.collect_layers().await;
-    }
 }
 
 fn random<const N: usize>() -> io::Result<[u8; N]> {
