@@ -415,14 +415,14 @@ impl Images {
         self.inner.in_use.read().await
     }
 
-    /// Removes an image, and the layers of it that no other image, no snapshot and nobody of `held` has. `false`: there is none.
-    pub(crate) async fn remove(&self, name: &str, held: impl AsyncFnOnce() -> BTreeSet<PathBuf>) -> Result<bool, ImageError> {
+    /// Removes an image, and the layers of it that no other image and nobody of `held` has. `false`: there is none.
+    pub(crate) async fn remove(&self, name: &str, held: impl FnOnce() -> BTreeSet<PathBuf>) -> Result<bool, ImageError> {
         if self.making(name).is_some() {
             return Err(ImageError::Busy(name.into()));
         }
         let _alone = self.inner.in_use.write().await;
         let Some(image) = self.get(name) else { return Ok(false) };
-        let (images, held) = (self.clone(), held().await);
+        let (images, held) = (self.clone(), held());
         spawn_blocking(move || images.taken_away(&image, &held)).await.map_err(|_| ImageError::Stopped)??;
         Ok(true)
     }
@@ -434,9 +434,9 @@ impl Images {
             // What is being made may have found a layer here: what is then left over goes when the store is opened next.
             return Ok(());
         }
-        let (others, snapshots) = (self.named(), self.snapshots()?);
+        let others = self.named();
         for name in image.layers.iter().filter(|name| !others.contains(*name)) {
-            self.drop_unless_held(name, held, &snapshots)?;
+            self.drop_unless_held(name, held)?;
         }
         Ok(())
     }
@@ -448,21 +448,21 @@ impl Images {
             // An image of another version has layers, too.
             return Ok(0);
         }
-        let (named, snapshots) = (self.named(), self.snapshots()?);
+        let named = self.named();
         let mut gone = 0;
         for entry in fs::read_dir(self.layers())? {
             let Ok(name) = entry?.file_name().into_string() else { continue };
             let own = OWN.iter().any(|prefix| name.starts_with(prefix));
-            if own && !named.contains(&name) && self.drop_unless_held(&name, held, &snapshots)? {
+            if own && !named.contains(&name) && self.drop_unless_held(&name, held)? {
                 gone += 1;
             }
         }
         Ok(gone)
     }
 
-    fn drop_unless_held(&self, name: &str, held: &BTreeSet<PathBuf>, snapshots: &[String]) -> io::Result<bool> {
+    fn drop_unless_held(&self, name: &str, held: &BTreeSet<PathBuf>) -> io::Result<bool> {
         let layer = self.layer(name);
-        let used = held.iter().any(|path| path.starts_with(&layer)) || snapshots.iter().any(|text| text.contains(name));
+        let used = held.iter().any(|path| path.starts_with(&layer));
         if used || !layer.exists() {
             return Ok(false);
         }
@@ -474,18 +474,6 @@ impl Images {
     /// Layers that images have.
     fn named(&self) -> BTreeSet<String> {
         self.list().into_iter().flat_map(|image| image.layers).collect()
-    }
-
-    /// What is written of snapshots: a layer that it speaks of is theirs.
-    fn snapshots(&self) -> io::Result<Vec<String>> {
-        match fs::read_dir(self.inner.folder.join("snapshot")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
-            Err(error) => Err(error),
-            Ok(entries) => {
-                let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
-                paths.into_iter().filter(|path| path.is_file()).map(fs::read_to_string).collect()
-            }
-        }
     }
 }
 

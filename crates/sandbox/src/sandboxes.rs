@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -176,7 +176,7 @@ impl Sandboxes {
         for record in records {
             shared.find_again(record, &mut opened).await?;
         }
-        let (images, held) = (shared.images.clone(), shared.held().await);
+        let (images, held) = (shared.images.clone(), shared.held());
         opened.leaks += spawn_blocking(move || images.sweep(&held)).await.map_err(io::Error::other)??;
         for leaked in shared.cgroups.names(&shared.store.prefix()).difference(&groups) {
             let group = shared.cgroups.named(leaked);
@@ -219,8 +219,9 @@ impl Sandboxes {
 
     /// Removes an image, and its layers that nothing else has: no image, snapshot or sandbox, in whatever state. `false`: there is none.
     pub async fn remove_image(&self, name: &str) -> Result<bool, ImageError> {
-        let held = async || self.shared.held().await;
-        self.shared.images.remove(name, held).await
+        // Forks that are being made hold layers that nobody else may name by now.
+        let _made = self.shared.snapshots.making.write().await;
+        self.shared.images.remove(name, || self.shared.held()).await
     }
 
     /// Makes and starts a sandbox. One that does not start leaves nothing.
@@ -242,15 +243,12 @@ impl Sandboxes {
 }
 
 impl Shared {
-    /// Layers of all sandboxes, in whatever state.
-    async fn held(&self) -> BTreeSet<PathBuf> {
-        let boxes: Vec<Boxed> = lock(&self.boxes).values().cloned().collect();
+    /// Layers of all sandboxes, in whatever state, and of all snapshots.
+    fn held(&self) -> BTreeSet<PathBuf> {
         let mut held = BTreeSet::new();
-        for boxed in boxes {
-            let rootfs = boxed.place().await.rootfs;
-            held.extend(rootfs.layers);
-            held.extend(rootfs.parts.into_iter().flat_map(|part| part.layers));
-        }
+        let mut hold = |rootfs: &Rootfs| held.extend(rootfs.folders().map(Path::to_owned));
+        lock(&self.boxes).values().for_each(|boxed| hold(&boxed.inner.place.rootfs));
+        self.snapshots.known().values().for_each(|snapshot| hold(&snapshot.rootfs));
         held
     }
 
@@ -313,6 +311,7 @@ impl Shared {
             opened.stopped -= 1;
             opened.leaks += 1;
             let mut life = boxed.inner.life.lock().await;
+            // Its layers stay until all are found: those of sandboxes that are not known yet would be taken for nobody's.
             return Ok(boxed.clear(self, &mut life).await?);
         }
         boxed.write(&boxed.inner.life.lock().await.record).await?;
@@ -421,7 +420,11 @@ impl Boxed {
                 self.end(life, &sandbox).await
             }
             (Effect::Kill, Some(sandbox)) => self.end(life, &sandbox).await,
-            (Effect::Clear, _) => Ok(self.clear(shared, life).await?),
+            (Effect::Clear, _) => {
+                self.clear(shared, life).await?;
+                self.let_go_of_layers(shared);
+                Ok(())
+            }
             (Effect::Freeze | Effect::Thaw | Effect::ShutDown | Effect::Kill | Effect::Refuse, _) => Ok(()),
         }
     }
@@ -479,12 +482,15 @@ impl Boxed {
         .await??;
         lock(&shared.ranges).give_back(life.record.place.range);
         lock(&shared.boxes).remove(&self.inner.id);
+        Ok(())
+    }
+
+    /// Layers that it was the last to name go when nobody waits; those which are missed now are found when the node starts next.
+    fn let_go_of_layers(&self, shared: &Arc<Shared>) {
         if self.inner.place.rootfs.folders().count() > 1 {
-            // Layers that it was the last to name; those which are missed now are found when the node starts next.
             let shared = Arc::clone(shared);
             tokio::spawn(async move { drop(shared.collect_layers().await) });
         }
-        Ok(())
     }
 }
 

@@ -104,8 +104,6 @@ pub struct Snapshot {
     pub parent: Option<SnapshotId>,
     /// What a sandbox that begins with it is made of.
     pub rootfs: Rootfs,
-    /// How many of the topmost layers hold changes of sandboxes; the rest is the image.
-    pub changes: usize,
     /// When, in milliseconds since 1970.
     pub taken_ms: u64,
     /// How long the sandbox stood still for it, in microseconds. 0: it did not run.
@@ -229,7 +227,6 @@ mod tests {
             of: SandboxId::from_random([1; 13]),
             parent: None,
             rootfs: Rootfs { layers: layers.to_vec(), parts: vec![] },
-            changes: layers.len(),
             taken_ms: 1,
             paused_us: 0,
             manifest: None,

@@ -42,13 +42,6 @@ impl Sandboxes {
         self.shared.snapshots.known().get(id).cloned()
     }
 
-    /// Every folder that a snapshot is made of: what must not be removed, whoever made it.
-    #[must_use]
-    pub fn held(&self) -> Vec<PathBuf> {
-        let known = self.shared.snapshots.known();
-        known.values().flat_map(|snapshot| snapshot.rootfs.folders().map(Path::to_owned)).collect()
-    }
-
     /// Makes and starts a sandbox that begins as a snapshot was. How long it takes does not depend on how much that is.
     pub async fn restore(&self, from: &SnapshotId, spec: Spec, policy: Policy) -> Result<Boxed, LifeError> {
         let _making = self.shared.snapshots.making.read().await;
@@ -111,7 +104,6 @@ impl Sandboxes {
                 name,
                 of,
                 parent: None,
-                changes: layers.len(),
                 rootfs,
                 taken_ms: now_ms(),
                 paused_us: 0,
@@ -247,7 +239,6 @@ impl Boxed {
             name: None,
             of: record.spec.id.clone(),
             parent: record.origin.as_ref().map(|origin| origin.snapshot.clone()),
-            changes: changes(&rootfs, &shared.snapshots.layers()).len(),
             rootfs,
             taken_ms: now_ms(),
             paused_us: u64::try_from(paused.as_micros()).unwrap_or(u64::MAX),

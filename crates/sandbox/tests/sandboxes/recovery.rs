@@ -61,6 +61,37 @@ async fn what_runs_is_found_again_and_what_died_is_stopped() {
     assert_eq!(open(&folder).await.1, Opened::default());
 }
 
+/// What is left of a removal is finished first, while others are still being looked for: their layers must not be taken for nobody's.
+#[tokio::test]
+async fn a_removal_that_was_interrupted_costs_nobody_else_his_layers() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let folder = bench.folder.path().join("node");
+    let (node, _) = open(&folder).await;
+    let parent = create(&bench, &node, POLICY).await;
+    sh(&parent.sandbox().await.unwrap(), "echo kept > file").await;
+    let forks: Vec<_> = parent.fork(6, true).await.into_iter().map(|fork| fork.unwrap().id().clone()).collect();
+    parent.happen(Input::Remove).await.unwrap();
+    drop(parent);
+    end(node).await;
+    // Half of them, so that in whatever order they are found some come after.
+    for id in &forks[..3] {
+        let path = folder.join("box").join(id.as_str()).join("record.json");
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        record["state"] = serde_json::json!("removing");
+        fs::write(&path, record.to_string()).unwrap();
+    }
+    let (node, opened) = open(&folder).await;
+    assert_eq!(opened, Opened { adopted: 3, stopped: 0, leaks: 3 });
+    for id in &forks[3..] {
+        let boxed = node.get(id).unwrap();
+        assert_eq!(sh(&boxed.sandbox().await.unwrap(), "cat file").await, "kept\n");
+        boxed.happen(Input::Remove).await.unwrap();
+    }
+    end(node).await;
+    let (_node, _) = open(&folder).await;
+    assert_eq!(fs::read_dir(folder.join("changes")).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn time_that_is_up_pauses_and_traffic_wakes() {
     let Some(bench) = Bench::set_up().await else { return };
