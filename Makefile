@@ -23,8 +23,9 @@ target/zig/.installed: $(ZIG_PIP)
 crates/isolate/guest/node_modules/.package-lock.json: crates/isolate/guest/package-lock.json
 	cd crates/isolate/guest && npm ci --no-audit --no-fund
 
+# Of the workspace, with its features, but nothing that embeds the image: that would be compiled twice.
 image: setup ## the frozen guest, in target/image
-	cargo build --release --locked --workspace
+	cargo build --release --locked --workspace --bin xtask
 	target/release/xtask image
 
 # `npm install`, not `npm ci`, where workerd is needed: its optional packages for other platforms are not in every lock file that npm writes.
