@@ -5,8 +5,8 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink},
-    path::Path,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink},
+    path::{Path, PathBuf},
 };
 
 use crate::{
@@ -45,7 +45,7 @@ pub fn host_image(folder: &Path) -> io::Result<Rootfs> {
     let parts: Vec<&str> =
         PROGRAMS.into_iter().filter(|name| fs::symlink_metadata(Path::new("/").join(name)).is_ok_and(|m| m.is_dir())).collect();
     if !folder.exists() {
-        let beside = folder.with_extension(format!("new{}", std::process::id()));
+        let beside = beside(folder)?;
         make(&beside, &parts)?;
         match fs::rename(&beside, folder) {
             // Somebody else made the same one.
@@ -57,8 +57,17 @@ pub fn host_image(folder: &Path) -> io::Result<Rootfs> {
     Ok(Rootfs { layers: vec![folder.to_owned()], parts: parts.into_iter().map(part).collect() })
 }
 
+/// An empty folder beside this one, that nobody else makes the root in: sandboxes may be asked for at once.
+fn beside(folder: &Path) -> io::Result<PathBuf> {
+    let names = (0_u32..).map(|number| folder.with_extension(format!("new{}-{number}", std::process::id())));
+    let mut made = names.filter_map(|path| match fs::create_dir_all(path.parent().unwrap_or(&path)).and_then(|()| fs::create_dir(&path)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+        done => Some(done.map(|()| path)),
+    });
+    made.next().unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))
+}
+
 fn make(root: &Path, parts: &[&str]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(root)?;
     fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
     for part in parts {
         fs::create_dir(root.join(part))?;
@@ -128,4 +137,21 @@ fn write(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     io::Write::write_all(&mut file, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_at_once_gets_the_same_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("images/host");
+        let all: Vec<Rootfs> = std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| host_image(&root).unwrap())).collect();
+            asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+        });
+        assert!(all.iter().all(|rootfs| rootfs == &all[0]));
+        assert_eq!(fs::read_dir(folder.path().join("images")).unwrap().count(), 1, "what was made for nothing is removed");
+    }
 }
