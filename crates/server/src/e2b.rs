@@ -19,6 +19,7 @@ mod process;
 mod proxy;
 mod runs;
 mod signature;
+mod telling;
 mod time;
 
 pub(crate) use control::router;

@@ -4,14 +4,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::pending,
     io,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, stream::unfold};
+use futures_util::Stream;
 use skep_sandbox::{Account, Changes, EntryKind, FaultKind, Noticed, RequestError, Sandbox, Watching};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -21,6 +20,7 @@ use tokio::{
 use super::{
     connect::{self, Code, Problem},
     messages::{EntryInfo, FilesystemEvent, WatchEvent, WatchRequest, event_type},
+    telling::{self, Next, Pace, Source},
 };
 
 /// The longest path that a kernel takes.
@@ -149,48 +149,20 @@ fn event(change: skep_sandbox::Change) -> FilesystemEvent {
 
 /// The envelopes of a watch that streams.
 pub fn stream(changes: Changes, ping: Duration, deadline: Option<Duration>) -> impl Stream<Item = Result<Bytes, io::Error>> {
-    let start = Some(connect::message(&WatchEvent::Start {}));
+    let [start, alive] = [WatchEvent::Start {}, WatchEvent::Keepalive {}].map(|event| connect::message(&event));
     let deadline = deadline.map(|after| Instant::now() + after);
-    unfold(Watched { next: start, changes, ping, deadline, over: false }, |mut watched| async move {
-        let message = watched.message().await?;
-        Some((Ok(message), watched))
-    })
+    telling::tell(start, alive, Pace { ping, deadline }, Watched(changes))
 }
 
-struct Watched {
-    next: Option<Bytes>,
-    changes: Changes,
-    ping: Duration,
-    deadline: Option<Instant>,
-    over: bool,
-}
+struct Watched(Changes);
 
-impl Watched {
-    async fn message(&mut self) -> Option<Bytes> {
-        if let Some(next) = self.next.take() {
-            return Some(next);
+impl Source for Watched {
+    async fn next(&mut self) -> Next {
+        match self.0.next().await {
+            Some(Noticed::Change(change)) => Next::More(connect::message(&WatchEvent::Filesystem(Box::new(event(change))))),
+            Some(Noticed::Lost) => Next::failed(&lost()),
+            None => Next::Gone,
         }
-        if self.over {
-            return None;
-        }
-        let deadline = async {
-            match self.deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => pending().await,
-            }
-        };
-        let problem = tokio::select! {
-            biased;
-            noticed = self.changes.next() => match noticed {
-                Some(Noticed::Change(change)) => return Some(connect::message(&WatchEvent::Filesystem(Box::new(event(change))))),
-                Some(Noticed::Lost) => lost(),
-                None => Problem::new(Code::Unavailable, "the sandbox has ended"),
-            },
-            () = deadline => Problem::new(Code::DeadlineExceeded, "context deadline exceeded"),
-            () = tokio::time::sleep(self.ping) => return Some(connect::message(&WatchEvent::Keepalive {})),
-        };
-        self.over = true;
-        Some(connect::end(Some(&problem)))
     }
 }
 

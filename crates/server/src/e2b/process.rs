@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, stream::unfold};
+use futures_util::Stream;
 use skep_sandbox::{Command, FaultKind, PtySize, RequestError, Running, Sandbox, Status, Stdio, Terminal};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,6 +25,7 @@ use tokio::{
 use super::{
     connect::{self, Code, Problem},
     messages::{EndEvent, ProcessConfig, ProcessEvent, ProcessInfo, Selector, Told},
+    telling::{self, Next, Pace, Source},
 };
 
 /// Of a pipe at once, and of a terminal.
@@ -73,10 +74,10 @@ enum Input {
 
 #[derive(Default)]
 struct Hub {
-    listeners: Vec<mpsc::Sender<Bytes>>,
+    listeners: Vec<mpsc::Sender<Next>>,
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
-    ended: Option<Bytes>,
+    ended: Option<Next>,
 }
 
 /// What a command is started with.
@@ -90,7 +91,7 @@ pub struct Start {
 pub struct Listener {
     pid: u32,
     deadline: Option<Instant>,
-    pieces: mpsc::Receiver<Bytes>,
+    pieces: mpsc::Receiver<Next>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -319,7 +320,7 @@ impl Process {
         // What waits, and the end, must fit without anybody waiting.
         let (sender, pieces) = mpsc::channel(ON_THE_WAY + hub.kept.len() + 1);
         for piece in hub.kept.drain(..).collect::<Vec<_>>() {
-            let _ = sender.try_send(piece);
+            let _ = sender.try_send(Next::More(piece));
         }
         hub.kept_bytes = 0;
         match &hub.ended {
@@ -406,11 +407,11 @@ impl Process {
         }
     }
 
-    async fn tell_one(&self, listener: &mpsc::Sender<Bytes>, piece: &Bytes) -> bool {
+    async fn tell_one(&self, listener: &mpsc::Sender<Next>, piece: &Bytes) -> bool {
         loop {
             match timeout(STALL, listener.reserve()).await {
                 Ok(Ok(room)) => {
-                    room.send(piece.clone());
+                    room.send(Next::More(piece.clone()));
                     return true;
                 }
                 Ok(Err(_)) => return false,
@@ -428,8 +429,8 @@ impl Process {
 
     async fn end(&self, status: Option<Status>, known: &Weak<Mutex<HashMap<u32, Arc<Self>>>>) {
         let end = match status {
-            Some(status) => connect::message(&Told { event: ProcessEvent::End(EndEvent::of(status)) }),
-            None => connect::end(Some(&Problem::new(Code::Unavailable, "the sandbox ended before the process did"))),
+            Some(status) => Next::Last(connect::message(&Told { event: ProcessEvent::End(EndEvent::of(status)) })),
+            None => Next::Gone,
         };
         *self.input.lock().await = Input::Closed;
         let listeners = {
@@ -478,71 +479,18 @@ impl Listener {
     ///
     /// Whoever started the command with a deadline is told of that when it has come, and not of how the command ended then.
     pub fn stream(self, ping: Duration, deadline: Option<Duration>) -> impl Stream<Item = Result<Bytes, io::Error>> {
-        let start = connect::message(&Told { event: ProcessEvent::Start { pid: self.pid } });
+        let [start, alive] =
+            [ProcessEvent::Start { pid: self.pid }, ProcessEvent::Keepalive {}].map(|event| connect::message(&Told { event }));
         let deadline = self.deadline.or_else(|| deadline.map(|after| Instant::now() + after));
-        unfold(Telling { next: Some(start), pieces: self.pieces, ping, deadline, over: false }, |mut telling| async move {
-            let piece = telling.piece().await?;
-            Some((Ok(piece), telling))
-        })
+        telling::tell(start, alive, Pace { ping, deadline }, self)
     }
 }
 
-struct Telling {
-    next: Option<Bytes>,
-    pieces: mpsc::Receiver<Bytes>,
-    ping: Duration,
-    deadline: Option<Instant>,
-    over: bool,
-}
-
-impl Telling {
-    async fn piece(&mut self) -> Option<Bytes> {
-        if let Some(next) = self.next.take() {
-            return Some(next);
-        }
-        if self.over {
-            return None;
-        }
-        let deadline = async {
-            match self.deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            piece = self.pieces.recv() => match piece {
-                Some(piece) => {
-                    if is_end(&piece) && self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                        return self.cut(late());
-                    }
-                    if is_end(&piece) {
-                        self.over = true;
-                        // A problem is an end of the stream by itself.
-                        self.next = (piece[0] == 0).then(|| connect::end(None));
-                    }
-                    Some(piece)
-                }
-                None => self.cut(Problem::new(Code::ResourceExhausted, "others waited too long for this listener")),
-            },
-            () = deadline => self.cut(late()),
-            () = tokio::time::sleep(self.ping) => Some(connect::message(&Told { event: ProcessEvent::Keepalive {} })),
-        }
+impl Source for Listener {
+    async fn next(&mut self) -> Next {
+        let let_go = || Next::failed(&Problem::new(Code::ResourceExhausted, "others waited too long for this listener"));
+        self.pieces.recv().await.unwrap_or_else(let_go)
     }
-
-    fn cut(&mut self, problem: Problem) -> Option<Bytes> {
-        self.over = true;
-        Some(connect::end(Some(&problem)))
-    }
-}
-
-fn late() -> Problem {
-    Problem::new(Code::DeadlineExceeded, "context deadline exceeded")
-}
-
-/// What [`Process::end`] tells, which comes last.
-fn is_end(piece: &[u8]) -> bool {
-    piece[0] != 0 || piece[5..].starts_with(b"{\"event\":{\"end\":")
 }
 
 /// How a command's input is to be.

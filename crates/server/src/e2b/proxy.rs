@@ -235,6 +235,8 @@ async fn connect(sandbox: &Sandbox, port: u16) -> Result<TcpStream, Refusal> {
 
 async fn send_h1(stream: TcpStream, request: Request<Incoming>) -> Result<Response<Incoming>, Refusal> {
     let mut http = http1::Builder::new();
+    // Some servers within look for `Host` and not for `host`.
+    http.title_case_headers(true);
     http.max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
     let (mut sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(|_| Refusal::Broken)?;
     tokio::spawn(connection.with_upgrades());
