@@ -74,6 +74,9 @@ pub struct SandboxesConfig {
     pub tmp_mb: u64,
     /// Most sandboxes, in whatever state. Default 2,000.
     pub sandboxes_max: usize,
+    /// Whether the template `base` is made at the start, unless it is there: the host's programs, and what of bash, git, curl, python, node is missing
+    /// among them. Else `base` is the host's programs as they are. Default false.
+    pub make_base: bool,
 }
 
 impl Default for SandboxesConfig {
@@ -87,6 +90,7 @@ impl Default for SandboxesConfig {
             pids: 1_024,
             tmp_mb: 64,
             sandboxes_max: 2_000,
+            make_base: false,
         }
     }
 }

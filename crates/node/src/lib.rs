@@ -35,9 +35,10 @@ pub use guest::{Awake, Entrypoint, Export, Guest, Resident, Runtime, Served, Wri
 pub use node::{CloseError, DeleteError, DeployError, InFlight, Node, OpenError, Orphans, Status};
 #[cfg(target_os = "linux")]
 pub use sandboxes::{
-    ChangeWhat, Entry, EntryKind, ExitStatus, Facts, Fault, FaultKind, FileChange, Level, LogEntry, Merged, NewSandbox, Note, OnTimeout,
-    Opened, Owned, Past, Profile, PtySize, Reach, Running, Sample, Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState,
-    Sandboxes, SandboxesError, Snapshot, SnapshotId, Standing, Stdio, Stop, Terminal, Woken,
+    Action, Build, BuildFrom, BuildLevel, BuildLine, BuildState, BuildSteps, ChangeWhat, Credentials, DEFAULT_TAG, Entry, EntryKind,
+    ExitStatus, Facts, FailedAt, Fault, FaultKind, FileChange, Level, LogEntry, Merged, NewBuild, NewSandbox, Note, OnTimeout, Opened,
+    Owned, Past, Profile, PtySize, Reach, RecipeStep, Running, Sample, Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState,
+    Sandboxes, SandboxesError, Setup, Snapshot, SnapshotId, Standing, Stdio, Stop, Tagged, Template, Terminal, Uploaded, Uploading, Woken,
 };
 pub use secrets::{SecretRow, Secrets, SecretsError};
 pub use skep_actor::{Receipt, database::Value as SqlValue, log::LogError};

@@ -329,7 +329,7 @@ impl Node {
     #[cfg(target_os = "linux")]
     pub async fn open_sandboxes(&self, program: PathBuf) -> Result<crate::Opened, crate::SandboxesError> {
         let config = &self.inner.config;
-        let (sandboxes, opened) = crate::Sandboxes::open(config.sandboxes.clone(), config.data.clone(), program).await?;
+        let (sandboxes, opened) = crate::Sandboxes::open(config.sandboxes.clone(), config.data.clone(), program, config.egress).await?;
         self.inner.sandboxes.set(sandboxes).map_err(|_| crate::SandboxesError::Twice)?;
         Ok(opened)
     }

@@ -13,6 +13,8 @@ mod network;
 mod past;
 mod records;
 mod samples;
+mod templates;
+mod uploads;
 
 use std::{
     collections::HashMap,
@@ -22,30 +24,38 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use skep_gateway::Egress;
 use skep_id::SandboxId;
-use skep_sandbox::{Boxed, Fence, Host, Input, LifeError, RequestError};
+use skep_sandbox::{Boxed, Fence, Host, ImageError, ImageRules, Input, LifeError, RequestError};
 use tokio::sync::Semaphore;
 
 pub use create::NewSandbox;
-pub use facts::{Facts, Reach};
+pub use facts::{Facts, Reach, Setup};
 pub use life::{Owned, Woken};
 pub use log::{Level, LogEntry};
 pub use samples::Sample;
 pub use skep_sandbox::{
-    Command as SandboxCommand, Entry, EntryKind, Fault, FaultKind, FileChange, Limits as SandboxLimits, Merged, Missing, Note, OnTimeout,
-    Opened, Past, Profile, PtySize, Running, Sandbox, Snapshot, SnapshotId, Standing, State as SandboxState, Status as ExitStatus, Stdio,
-    Stop, Terminal, What as ChangeWhat,
+    Action, Command as SandboxCommand, Credentials, Entry, EntryKind, Fault, FaultKind, FileChange, Level as BuildLevel,
+    Limits as SandboxLimits, Line as BuildLine, Merged, Missing, Note, OnTimeout, Opened, Past, Profile, PtySize, RecipeStep, Running,
+    Sandbox, Snapshot, SnapshotId, Standing, State as SandboxState, Status as ExitStatus, Stdio, Stop, Terminal, What as ChangeWhat,
 };
+pub use templates::{Build, BuildFrom, BuildState, BuildSteps, DEFAULT_TAG, FailedAt, NewBuild, Tagged, Template};
+pub use uploads::{Uploaded, Uploading};
 
 use crate::SandboxesConfig;
 use network::Network;
 use records::Records;
+use templates::Templates;
+use uploads::Uploads;
 
 /// How often what each sandbox uses is looked at.
 const SAMPLED: Duration = Duration::from_secs(5);
 
 /// Requests that may wait at once, on all sandboxes together, for one to wake: each holds a connection.
 const WAITING_MAX: usize = 256;
+
+/// The folder of what was sent for steps of templates, in the data folder.
+const UPLOADS: &str = "template-files";
 
 /// Why a node has no sandboxes.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +104,12 @@ pub enum SandboxError {
     /// A step of its life.
     #[error(transparent)]
     Life(#[from] LifeError),
+    /// What its template starts does not.
+    #[error("what its template starts: {0}")]
+    NotReady(String),
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// Its init said no, or is gone.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -123,14 +139,19 @@ struct Inner {
     records: Arc<Records>,
     held: RwLock<HashMap<SandboxId, Owned>>,
     waiting: Arc<Semaphore>,
+    templates: Templates,
+    uploads: Uploads,
+    /// Places for sandboxes in which steps of templates run.
+    building: Arc<Semaphore>,
 }
 
 impl Sandboxes {
-    /// Opens what an earlier node left in `data`. `program` becomes the zygote: the binary whose `main` begins with `skep_sandbox::child`.
+    /// Opens what an earlier node left in `data`. `program` becomes the zygote: the binary whose `main` begins with `skep_sandbox::child`. Registries
+    /// of images may be where `egress` says.
     ///
     /// # Errors
     /// When the host lacks a fence that the configured profile demands, or the folder is in use or damaged.
-    pub async fn open(config: SandboxesConfig, data: PathBuf, program: PathBuf) -> Result<(Self, Opened), SandboxesError> {
+    pub async fn open(config: SandboxesConfig, data: PathBuf, program: PathBuf, egress: Egress) -> Result<(Self, Opened), SandboxesError> {
         if !config.enabled {
             return Err(SandboxesError::Off);
         }
@@ -141,8 +162,16 @@ impl Sandboxes {
         }
         let records = Arc::new(Records::open(&data.join("sandboxes.sqlite"))?);
         let (waiting, network) = (Arc::new(Semaphore::new(WAITING_MAX)), Network::of(core.host()));
-        let sandboxes = Self { inner: Arc::new(Inner { core, config, folder, network, records, held: RwLock::default(), waiting }) };
+        core.images()
+            .rule(ImageRules { reach: skep_sandbox::Reach(Arc::new(move |_, address| egress.allows(address))), ..ImageRules::default() });
+        let (templates, uploads) = (Templates::of(records.templates()?), Uploads::open(data.join(UPLOADS))?);
+        let (held, building) = (RwLock::default(), Arc::new(Semaphore::new(templates::BUILDING_MAX)));
+        let inner = Inner { core, config, folder, network, records, held, waiting, templates, uploads, building };
+        let sandboxes = Self { inner: Arc::new(inner) };
         sandboxes.find_again().await?;
+        if sandboxes.inner.config.make_base {
+            sandboxes.make_base();
+        }
         tokio::spawn(samples::sample(Arc::downgrade(&sandboxes.inner), SAMPLED));
         Ok((sandboxes, opened))
     }

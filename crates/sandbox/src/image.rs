@@ -225,6 +225,9 @@ pub enum ImageError {
         /// As the log says at its end.
         why: String,
     },
+    /// What a template starts does not become ready.
+    #[error("what it starts: {0}")]
+    Trial(String),
     /// It stopped before it was done: the node ends.
     #[error("the work was stopped")]
     Stopped,

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use skep_id::SandboxId;
-use skep_sandbox::{HOST, ImageError, Limits, Network, OnTimeout, Policy, Profile, Rootfs, Spec};
+use skep_sandbox::{Image, ImageError, Limits, Network, OnTimeout, Policy, Profile, Rootfs, SnapshotId, Spec};
 
-use super::{Facts, Owned, Reach, SandboxError, Sandboxes, network::rules, profile_of};
+use super::{
+    Facts, Owned, Reach, SandboxError, Sandboxes, Setup,
+    network::rules,
+    profile_of,
+    templates::{Made, USUAL, is_build, setup},
+};
 
 /// Most entries of metadata, and of variables.
 const ENTRIES_MAX: usize = 256;
 
 /// Most bytes of all metadata, and of all variables: variables go with every command, in one packet.
 const ENTRIES_BYTES_MAX: usize = 32 << 10;
-
-/// Templates that every node has: the host's own programs, unless an image of that name was made.
-const USUAL: [&str; 2] = ["base", "code-interpreter-v1"];
 
 /// Longest time that can be asked for: a year, in milliseconds.
 pub(super) const TIMEOUT_MAX_MS: u64 = 365 * 86_400_000;
@@ -105,33 +107,37 @@ impl Sandboxes {
     }
 
     async fn make(&self, new: NewSandbox) -> Result<Owned, SandboxError> {
-        let snapshot = self.find_snapshot(new.sees.as_deref(), &new.template)?;
-        let rootfs = if snapshot.is_none() { Some(self.rootfs(&new.template).await?) } else { None };
-        let facts = self.facts(new)?;
-        let spec = spec(&facts, self.inner.network.spec())?;
+        let Begins { files, setup, env, limits, template } = self.begins(&new).await?;
+        let env = env.into_iter().chain(new.env).collect();
+        let facts = self.facts(NewSandbox { env, limits: new.limits.or(limits), ..new }, setup)?;
+        let spec = spec_of(facts.profile, facts.limits, self.inner.network.spec())?;
         let id = spec.id.clone();
         let policy = Policy { timeout_ms: facts.timeout_ms, on_timeout: facts.on_timeout, auto_resume: facts.auto_resume };
         let written = {
             let (records, id, facts) = (self.inner.records.clone(), id.clone(), facts.clone());
             tokio::task::spawn_blocking(move || records.put(&id, &facts))
         };
-        let made = match (snapshot, rootfs) {
-            (Some(snapshot), _) => self.inner.core.restore(&snapshot.id, spec, policy).await,
-            (None, Some(rootfs)) => self.inner.core.create(spec, rootfs, policy).await,
-            (None, None) => return Err(SandboxError::Here("a template is neither a snapshot nor an image")),
+        let made = match files {
+            Files::Snapshot(snapshot) => self.inner.core.restore(&snapshot, spec, policy).await,
+            Files::Image(rootfs) => self.inner.core.create(spec, rootfs, policy).await,
         };
         let written = written.await.map_err(|_| SandboxError::Here("writing a row broke off"))?;
         match (made, written) {
             (Ok(boxed), Ok(())) => {
                 let owned = self.inner.hold(boxed, facts);
-                match owned.attach().await {
-                    Ok(()) => Ok(owned),
-                    Err(error) => {
-                        // Without its device it is not what was asked for.
-                        let _ = owned.remove().await;
-                        Err(error)
-                    }
+                let begun = match owned.attach().await {
+                    Ok(()) => owned.begin().await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = begun {
+                    // Without its device, or what its template starts, it is not what was asked for.
+                    let _ = owned.remove().await;
+                    return Err(error);
                 }
+                if let Some(template) = template {
+                    self.count(template);
+                }
+                Ok(owned)
             }
             (Ok(boxed), Err(error)) => {
                 // Nobody could find it after a restart; what cannot be removed now is then removed.
@@ -145,7 +151,7 @@ impl Sandboxes {
         }
     }
 
-    fn facts(&self, new: NewSandbox) -> Result<Facts, SandboxError> {
+    fn facts(&self, new: NewSandbox, setup: Setup) -> Result<Facts, SandboxError> {
         let config = &self.inner.config;
         let now = crate::now_ms();
         Ok(Facts {
@@ -161,25 +167,67 @@ impl Sandboxes {
             envd_token: new.secured.then(token).transpose()?,
             traffic_token: new.reach.private_ports.then(token).transpose()?,
             reach: new.reach,
+            setup,
             created_ms: now,
             started_ms: now,
         })
     }
 
-    /// What a template's name stands for: an image of that name, or, for the usual ones, the host's own programs.
-    async fn rootfs(&self, template: &str) -> Result<Rootfs, SandboxError> {
-        let (images, name) = (self.inner.core.images().clone(), template.to_owned());
-        let found = tokio::task::spawn_blocking(move || match images.rootfs(&name) {
-            Err(ImageError::NoSuch(_)) if USUAL.contains(&name.as_str()) => images.rootfs(HOST),
-            found => found,
-        });
+    /// What a name stands for, in this order: a snapshot, a template of the caller's, an image, and, for the usual ones, the host's own programs.
+    async fn begins(&self, new: &NewSandbox) -> Result<Begins, SandboxError> {
+        let sees = new.sees.as_deref();
+        if let Some(snapshot) = self.find_snapshot(sees, &new.template)? {
+            let setup = self.inner.records.snapshot_setup(&snapshot.id)?;
+            let files = Files::Snapshot(snapshot.id);
+            return Ok(Begins { files, setup, env: BTreeMap::new(), limits: None, template: None });
+        }
+        if let Some(Made { template, image, limits }) = self.made(sees, &new.template)? {
+            let begins = self.image(&image.name).await?;
+            return Ok(Begins { limits: Some(limits), template: Some(template), ..begins });
+        }
+        if is_build(&new.template) {
+            return Err(missing(&new.template));
+        }
+        self.image(&new.template).await
+    }
+
+    async fn image(&self, name: &str) -> Result<Begins, SandboxError> {
+        let wanted = if USUAL.contains(&name) { self.usual(name).await } else { name.to_owned() };
+        let images = self.inner.core.images().clone();
+        let found = tokio::task::spawn_blocking(move || Ok::<_, ImageError>((images.rootfs(&wanted)?, images.get(&wanted))));
         match found.await.map_err(|_| SandboxError::Here("looking for an image broke off"))? {
-            Ok(rootfs) => Ok(rootfs),
-            Err(ImageError::NoSuch(_) | ImageError::Name(_)) => Err(SandboxError::NoTemplate(template.chars().take(200).collect())),
+            Ok((rootfs, image)) => Ok(Begins::of(rootfs, image.as_ref())),
+            Err(ImageError::NoSuch(_) | ImageError::Name(_)) => Err(missing(name)),
             Err(ImageError::Here(error)) => Err(error.into()),
             Err(error) => Err(SandboxError::Invalid(error.to_string())),
         }
     }
+}
+
+/// What a sandbox begins with.
+struct Begins {
+    files: Files,
+    setup: Setup,
+    env: BTreeMap<String, String>,
+    limits: Option<Limits>,
+    /// The template that is counted.
+    template: Option<String>,
+}
+
+enum Files {
+    Snapshot(SnapshotId),
+    Image(Rootfs),
+}
+
+impl Begins {
+    fn of(rootfs: Rootfs, image: Option<&Image>) -> Self {
+        let env = image.map(|image| image.config.env.clone()).unwrap_or_default();
+        Self { files: Files::Image(rootfs), setup: image.map(setup).unwrap_or_default(), env, limits: None, template: None }
+    }
+}
+
+fn missing(template: &str) -> SandboxError {
+    SandboxError::NoTemplate(template.chars().take(200).collect())
 }
 
 pub(super) fn limits_of(config: &crate::SandboxesConfig) -> Limits {
@@ -192,9 +240,10 @@ pub(super) fn limits_of(config: &crate::SandboxesConfig) -> Limits {
     }
 }
 
-fn spec(facts: &Facts, network: Network) -> Result<Spec, SandboxError> {
+/// A new sandbox's, with an id of its own.
+pub(super) fn spec_of(profile: Profile, limits: Limits, network: Network) -> Result<Spec, SandboxError> {
     let id = SandboxId::from_random(random()?);
-    Ok(Spec { hostname: id.to_string(), id, profile: facts.profile, limits: facts.limits, network, volumes: vec![], boot: uuid()? })
+    Ok(Spec { hostname: id.to_string(), id, profile, limits, network, volumes: vec![], boot: uuid()? })
 }
 
 /// 256 bits that nobody guesses, in hexadecimal.
@@ -203,7 +252,7 @@ pub(super) fn token() -> Result<String, SandboxError> {
 }
 
 /// A random UUID, version 4.
-fn uuid() -> Result<String, SandboxError> {
+pub(super) fn uuid() -> Result<String, SandboxError> {
     let mut bytes = random::<16>()?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -211,13 +260,13 @@ fn uuid() -> Result<String, SandboxError> {
     Ok([&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-"))
 }
 
-fn random<const N: usize>() -> Result<[u8; N], SandboxError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], SandboxError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| SandboxError::Here("the system gives no random bytes"))?;
     Ok(bytes)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

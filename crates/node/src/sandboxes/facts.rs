@@ -33,10 +33,27 @@ pub struct Facts {
     pub traffic_token: Option<String>,
     /// What it may reach and who may reach it.
     pub reach: Reach,
+    /// What its template says of how it is used.
+    #[serde(default)]
+    pub setup: Setup,
     /// When it was made, ms since the epoch.
     pub created_ms: i64,
     /// When it last started or woke, ms since the epoch.
     pub started_ms: i64,
+}
+
+/// What a template says of how its sandboxes are used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Setup {
+    /// Who commands run as, where nobody says. `None`: `user`.
+    pub user: Option<String>,
+    /// Where commands begin, and paths, where nobody says. `None`: the user's home.
+    pub workdir: Option<String>,
+    /// A line for the shell that is run whenever its processes begin anew.
+    pub start: Option<String>,
+    /// A line that ends well once what was started is ready.
+    pub ready: Option<String>,
 }
 
 /// What a sandbox may reach, and who may reach it.

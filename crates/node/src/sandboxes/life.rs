@@ -1,20 +1,29 @@
 //! One sandbox and its owner: found, woken, paused, given more time, removed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use skep_id::SandboxId;
-use skep_sandbox::{Boxed, Input, Sandbox, State, Stop};
-use tokio::sync::{Semaphore, watch};
+use skep_sandbox::{Boxed, ImageConfig, Input, Sandbox, State, Stop};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
+    sync::{Semaphore, watch},
+};
 
 use super::{
-    Facts, Level, LogEntry, Reach, Sample, SandboxError,
+    Facts, Level, LogEntry, Reach, Sample, SandboxError, Setup,
     create::TIMEOUT_MAX_MS,
     log::Log,
     network::{Joined, Network, rules},
     records::Records,
     samples::Samples,
 };
+
+/// How long what a template starts has to become ready.
+const READY: Duration = Duration::from_secs(60);
+
+/// Longest line of it that is kept, in bytes.
+const LINE_BYTES_MAX: u64 = 4 << 10;
 
 /// A sandbox as its owner has it. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +39,8 @@ struct Inner {
     log: Mutex<Log>,
     samples: Mutex<Samples>,
     network: Joined,
+    /// The run, by its init, in which what the template starts was started.
+    begun: tokio::sync::Mutex<Option<i32>>,
 }
 
 /// What was found, or done, by somebody who wants a sandbox to run.
@@ -45,7 +56,8 @@ impl Owned {
     pub(super) fn new(boxed: Boxed, facts: Facts, network: &Network, records: Arc<Records>, waiting: Arc<Semaphore>) -> Self {
         let network = Joined::new(network.clone(), &facts.reach);
         let (log, samples) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { boxed, facts: RwLock::new(facts), records, waiting, log, samples, network }) }
+        let begun = tokio::sync::Mutex::default();
+        Self { inner: Arc::new(Inner { boxed, facts: RwLock::new(facts), records, waiting, log, samples, network, begun }) }
     }
 
     /// Its id.
@@ -86,6 +98,39 @@ impl Owned {
         }
     }
 
+    /// Starts what its template says, once in each run, and returns when it is ready.
+    pub(super) async fn begin(&self) -> Result<(), SandboxError> {
+        let Setup { user, workdir, start, ready } = self.facts().setup;
+        if start.is_none() && ready.is_none() {
+            return Ok(());
+        }
+        let Some(sandbox) = self.inner.boxed.sandbox().await else { return Ok(()) };
+        let mut begun = self.inner.begun.lock().await;
+        if *begun == Some(sandbox.pid()) {
+            return Ok(());
+        }
+        *begun = Some(sandbox.pid());
+        let config = ImageConfig { env: self.facts().env, user, workdir, start, ready, ..ImageConfig::default() };
+        let started = config.begin(&sandbox, READY).await.map_err(|error| SandboxError::NotReady(error.to_string()))?;
+        if let Some(mut running) = started {
+            let (out, err) = (running.stdout.take(), running.stderr.take());
+            tokio::spawn(self.clone().hear(out, Level::Info));
+            tokio::spawn(self.clone().hear(err, Level::Warn));
+        }
+        Ok(())
+    }
+
+    /// What was started may write for ever: its lines go to the log, and it is never kept waiting.
+    async fn hear(self, from: Option<impl AsyncRead + Unpin>, level: Level) {
+        let Some(from) = from else { return };
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while let Ok(1..) = (&mut from).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
+            self.say(level, String::from_utf8_lossy(&line).trim_end(), BTreeMap::new());
+            line.clear();
+        }
+    }
+
     /// The running sandbox, for its owner's calls; one that stands still is not woken.
     ///
     /// # Errors
@@ -103,13 +148,14 @@ impl Owned {
     /// # Errors
     /// When it does not wake by itself, or too many wait already.
     pub async fn for_traffic(&self) -> Result<Sandbox, SandboxError> {
-        if matches!(self.state(), State::Paused | State::Stopped { .. }) {
+        let state = self.state();
+        if matches!(state, State::Paused | State::Stopped { .. }) {
             if !self.inner.facts.read().auto_resume {
                 return Err(SandboxError::Asleep(self.id().clone()));
             }
             let _place = self.inner.waiting.try_acquire().map_err(|_| SandboxError::Busy)?;
             self.inner.boxed.happen(Input::Traffic).await?;
-            self.woke("woken by traffic").await?;
+            self.woke("woken by traffic", &state).await?;
         }
         self.running().await
     }
@@ -139,21 +185,27 @@ impl Owned {
     /// When it does not start.
     pub async fn resume(&self, timeout_ms: Option<u64>) -> Result<Woken, SandboxError> {
         let ends = timeout_ms.map(ends_in).transpose()?;
-        let ran = matches!(self.state(), State::Running { .. });
+        let state = self.state();
         self.inner.boxed.happen(Input::Resume).await?;
         if ends.is_some() {
             self.inner.boxed.happen(Input::Until(ends)).await?;
         }
-        if ran {
+        if matches!(state, State::Running { .. }) {
             return Ok(Woken::Ran);
         }
-        self.woke("resumed").await?;
+        self.woke("resumed", &state).await?;
         Ok(Woken::Now)
     }
 
-    async fn woke(&self, how: &str) -> Result<(), SandboxError> {
+    async fn woke(&self, how: &str, before: &State) -> Result<(), SandboxError> {
         self.attach().await?;
         self.say(Level::Info, how, BTreeMap::new());
+        if matches!(before, State::Stopped { .. })
+            && let Err(error) = self.begin().await
+        {
+            // Its owner can look within why.
+            self.say(Level::Error, &error.to_string(), BTreeMap::new());
+        }
         self.change(|facts| facts.started_ms = crate::now_ms()).await
     }
 

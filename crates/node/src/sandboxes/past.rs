@@ -53,7 +53,8 @@ impl Sandboxes {
         let taken = tokio::spawn(async move {
             let snapshot = of.boxed().snapshot(name.as_deref()).await?;
             // Until this stands it is nobody's, and is not shown.
-            this.inner.records.own_snapshot(&snapshot.id, &of.facts().owner)?;
+            let facts = of.facts();
+            this.inner.records.own_snapshot(&snapshot.id, &facts.owner, &facts.setup)?;
             Ok(snapshot)
         });
         taken.await.unwrap_or(Err(SandboxError::Here("taking a snapshot broke off")))
@@ -106,7 +107,11 @@ impl Sandboxes {
             let _ = self.inner.records.remove(&id);
             return Err(error);
         }
-        self.inner.hold(boxed, facts);
+        let fork = self.inner.hold(boxed, facts);
+        if let Err(error) = fork.begin().await {
+            let _ = fork.remove().await;
+            return Err(error);
+        }
         self.get(&id).ok_or(SandboxError::Gone(id))
     }
 }

@@ -5,6 +5,7 @@
 //! is not: where a step's network comes from; the node opens the sandboxes ([`Workshop`]).
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     pin::Pin,
@@ -92,8 +93,8 @@ pub enum Action {
         /// Permission bits of the files. `None`: as in the archive.
         mode: Option<u32>,
     },
-    /// Sets a variable.
-    Env(String, String),
+    /// Sets variables.
+    Env(BTreeMap<String, String>),
     /// Where lines are run from now on; made where it is missing.
     Workdir(String),
     /// Who runs lines from now on, and commands in the sandboxes of the template.
@@ -102,6 +103,7 @@ pub enum Action {
 
 /// The ordinary user of every sandbox, unless an image says otherwise.
 const USER: &str = "user";
+const HOME: &str = "/home/user";
 /// How long what was started has to become ready.
 const READY: Duration = Duration::from_secs(300);
 /// What one stream of one step may say without a line's end.
@@ -234,6 +236,8 @@ pub(crate) async fn build(images: &Images, recipe: Recipe, workshop: &Workshop, 
     let most = base.layers.len() + room;
     let mut made = Made { layers: base.layers, host: base.host, config: base.config, digest, forced: recipe.force };
     (made.config.start, made.config.ready) = (None, None);
+    // Where lines run whose image does not say.
+    made.config.workdir.get_or_insert_with(|| HOME.to_owned());
     if !made.host {
         build.prepare(&mut made).await?;
     }
@@ -254,7 +258,7 @@ pub(crate) async fn build(images: &Images, recipe: Recipe, workshop: &Workshop, 
         build.steps(&mut made, &together).await.map_err(failed)?;
     }
     (made.config.start, made.config.ready) = (recipe.start, recipe.ready);
-    build.trial(&made).await?;
+    build.trial(&made).await.map_err(|error| ImageError::Trial(error.to_string()))?;
     let Made { layers, host, config, digest, .. } = made;
     images.write(name, layers, host, config, Source::Template { digest })
 }
@@ -263,7 +267,7 @@ fn shown(action: &Action) -> String {
     match action {
         Action::Run { line, .. } => format!("RUN {line}"),
         Action::Copy { source, target, .. } => format!("COPY {source} {target}"),
-        Action::Env(key, _) => format!("ENV {key}"),
+        Action::Env(values) => format!("ENV {}", values.keys().map(String::as_str).collect::<Vec<_>>().join(" ")),
         Action::Workdir(path) => format!("WORKDIR {path}"),
         Action::User(name) => format!("USER {name}"),
     }
@@ -384,7 +388,11 @@ impl Build<'_> {
             Action::Run { line, user } => {
                 let user = user.as_deref().or(config.user.as_deref()).unwrap_or(USER);
                 let shell = if sandbox.stat("/bin/bash", 0).await.is_ok() { "/bin/bash" } else { "/bin/sh" };
-                let command = config.command(&[shell, "-c", line]).user(user_id(sandbox, user).await?);
+                // E2B's words, which its packages' users look for.
+                let unknown = |_| {
+                    ImageError::Tool(format!("failed to run command '{line}': command failed: unauthenticated: invalid username: '{user}'"))
+                };
+                let command = config.command(&[shell, "-c", line]).user(user_id(sandbox, user).await.map_err(unknown)?);
                 self.told(sandbox.exec(command).await.map_err(life)?, log).await
             }
             Action::Copy { files, source, target, user, mode, .. } => {
@@ -409,7 +417,7 @@ impl Build<'_> {
                 let command = Command { cwd: Some("/".into()), ..command };
                 self.told(sandbox.exec(command).await.map_err(life)?, log).await
             }
-            Action::Env(..) | Action::User(_) => Ok(()),
+            Action::Env(_) | Action::User(_) => Ok(()),
         }
     }
 
@@ -454,7 +462,7 @@ impl Build<'_> {
 /// What a step means for those that follow.
 fn settle(config: &mut ImageConfig, action: &Action) {
     match action {
-        Action::Env(key, value) => drop(config.env.insert(key.clone(), value.clone())),
+        Action::Env(values) => config.env.extend(values.clone()),
         Action::Workdir(path) => {
             let below = config.workdir.clone().filter(|_| !path.starts_with('/'));
             config.workdir = Some(below.map_or_else(|| path.clone(), |below| format!("{below}/{path}")));
@@ -552,8 +560,6 @@ fn moved(place: &Place, to: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
@@ -576,13 +582,13 @@ mod tests {
         for action in [
             Action::Workdir("/a".into()),
             Action::Workdir("b".into()),
-            Action::Env("K".into(), "1".into()),
-            Action::Env("K".into(), "2".into()),
+            Action::Env(BTreeMap::from([("K".into(), "1".into()), ("L".into(), "1".into())])),
+            Action::Env(BTreeMap::from([("K".into(), "2".into())])),
             Action::User("root".into()),
         ] {
             settle(&mut config, &action);
         }
         assert_eq!((config.workdir.as_deref(), config.user.as_deref()), (Some("/a/b"), Some("root")));
-        assert_eq!(config.env, BTreeMap::from([("K".to_owned(), "2".to_owned())]));
+        assert_eq!(config.env, BTreeMap::from([("K".to_owned(), "2".to_owned()), ("L".to_owned(), "1".to_owned())]));
     }
 }

@@ -438,7 +438,7 @@ async fn a_template_is_made_by_steps_and_made_again_from_what_is_there() {
     let recipe = |last: &str| Recipe {
         from: Base::Image(HOST.into()),
         steps: vec![
-            step(Action::Env("STAGE".into(), "built".into())),
+            step(Action::Env(BTreeMap::from([("STAGE".into(), "built".into())]))),
             line("echo tool > /usr/local/bin/tool; rm /usr/bin/yes; echo to the log; echo warned >&2", Some("root")),
             step(Action::Workdir("/work".into())),
             copy("app", "/work/app", None),

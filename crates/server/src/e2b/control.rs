@@ -6,6 +6,7 @@
 mod create;
 mod list;
 mod past;
+mod templates;
 mod watch;
 
 use axum::{
@@ -13,7 +14,7 @@ use axum::{
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequestParts, Path, State},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
+    routing::{get, patch, post, put},
 };
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -52,6 +53,20 @@ pub(crate) fn router() -> Router<Control> {
         .route("/sandboxes/{id}/snapshots", post(past::snapshot))
         .route("/sandboxes/{id}/fork", post(past::fork))
         .route("/snapshots", get(past::list))
+        .route("/v3/templates", post(templates::new))
+        .route("/v2/templates", get(templates::list_v2).post(templates::outdated))
+        .route("/templates", get(templates::list_v1).post(templates::outdated))
+        .route("/templates/tags", post(templates::tag).delete(templates::untag))
+        .route("/templates/aliases/{alias}", get(templates::alias))
+        .route("/templates/files/{token}", put(templates::upload))
+        .route("/templates/{id}", get(templates::show).delete(templates::remove).patch(templates::change).post(templates::outdated))
+        .route("/v2/templates/{id}", patch(templates::change))
+        .route("/templates/{id}/tags", get(templates::tags))
+        .route("/templates/{id}/files/{hash}", get(templates::files))
+        .route("/templates/{id}/builds/{build}", post(templates::outdated))
+        .route("/v2/templates/{id}/builds/{build}", post(templates::start))
+        .route("/templates/{id}/builds/{build}/status", get(templates::status))
+        .route("/templates/{id}/builds/{build}/logs", get(templates::logs))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 

@@ -50,7 +50,7 @@ impl From<SandboxError> for Error {
         use skep_node::LifeError;
         let status = match &error {
             SandboxError::Gone(_) | SandboxError::NoTemplate(_) | SandboxError::Life(LifeError::NoSnapshot(_)) => StatusCode::NOT_FOUND,
-            SandboxError::Invalid(_) => StatusCode::BAD_REQUEST,
+            SandboxError::Invalid(_) | SandboxError::NotReady(_) => StatusCode::BAD_REQUEST,
             SandboxError::Asleep(_) | SandboxError::Life(LifeError::Refused(_) | LifeError::NoFork) => StatusCode::CONFLICT,
             SandboxError::Full(_) | SandboxError::Life(LifeError::Ranges) => StatusCode::TOO_MANY_REQUESTS,
             SandboxError::Busy => StatusCode::SERVICE_UNAVAILABLE,

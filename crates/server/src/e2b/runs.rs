@@ -54,6 +54,8 @@ impl Runs {
         let settings = EnvdSettings {
             token: facts.envd_token,
             envs: facts.env,
+            user: facts.setup.user.unwrap_or_default(),
+            workdir: facts.setup.workdir,
             cpu_count: facts.limits.cpu_millis.div_ceil(1_000).max(1),
             memory_bytes: facts.limits.memory_bytes,
             ..EnvdSettings::default()

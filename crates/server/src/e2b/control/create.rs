@@ -26,7 +26,6 @@ struct Asked {
     network: Option<NetworkAsked>,
     metadata: Option<BTreeMap<String, String>>,
     env_vars: Option<BTreeMap<String, String>>,
-    mcp: Option<Value>,
     iam: Option<Value>,
     volume_mounts: Option<Vec<Value>>,
 }
@@ -60,8 +59,9 @@ async fn made(control: &Control, caller: &Caller, asked: Asked, timeout: i64, se
 fn new(asked: Asked, owner: &str, timeout: i64, secured: bool) -> Result<NewSandbox, Error> {
     let template = asked.template_id.filter(|id| !id.is_empty()).ok_or_else(|| Error::invalid("`templateID` is missing"))?;
     let given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null() && *value != serde_json::json!({}));
-    if given(&asked.mcp) || given(&asked.iam) || asked.volume_mounts.is_some_and(|mounts| !mounts.is_empty()) {
-        return Err(Error::invalid("`mcp`, `iam` and `volumeMounts` are not supported by this server"));
+    // `mcp` is passed over: the packages start its gateway themselves, a program of the template.
+    if given(&asked.iam) || asked.volume_mounts.is_some_and(|mounts| !mounts.is_empty()) {
+        return Err(Error::invalid("`iam` and `volumeMounts` are not supported by this server"));
     }
     let on_timeout = match (asked.auto_pause.unwrap_or(false), asked.auto_pause_memory.unwrap_or(true)) {
         (false, _) => OnTimeout::Remove,
@@ -106,7 +106,9 @@ mod tests {
             "{}",
             r#"{"templateID":""}"#,
             r#"{"templateID":"base","timeout":-1}"#,
-            r#"{"templateID":"base","mcp":{"x":{}}}"#,
+            r#"{"templateID":"base","iam":{"tokens":{"x":{}}}}"#,
+            r#"{"templateID":"base","network":{"rules":{"a.example":[{"transform":{"headers":{"x":"y"}}}]}}}"#,
+            r#"{"templateID":"base","network":{"egressProxy":{"address":"proxy.example:1080"}}}"#,
             r#"{"templateID":"base","volumeMounts":[{"name":"a","path":"/a"}]}"#,
         ] {
             assert!(read(text).is_err(), "{text}");
