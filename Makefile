@@ -31,6 +31,7 @@ image: setup ## the frozen guest, in target/image
 # `npm install`, not `npm ci`, where workerd is needed: its optional packages for other platforms are not in every lock file that npm writes.
 test: build lint ## everything that CI runs
 	cargo test --release --locked --workspace
+	python3 conformance/e2b/check.py target/release/skep
 	cd conformance && npm install --no-audit --no-fund && node run.mjs
 
 lint: image licences ## formatting, clippy, types, licences
