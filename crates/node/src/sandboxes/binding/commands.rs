@@ -182,9 +182,9 @@ impl SandboxBinding {
 }
 
 /// Tells what a command writes until it ends. Who has stopped reading takes the command with it.
-async fn follow(mut running: Running, mut group: Group, _awake: Awake, writer: BodyWriter, limit: Duration) {
+async fn follow(running: Running, mut group: Group, _awake: Awake, writer: BodyWriter, limit: Duration) {
     let ended = {
-        let told = tell(&mut running, &writer);
+        let told = tell(running, &writer);
         tokio::select! {
             ended = tokio::time::timeout(limit, told) => ended,
             () = writer.closed() => return,
@@ -201,37 +201,14 @@ async fn follow(mut running: Running, mut group: Group, _awake: Awake, writer: B
     let _ = writer.write(last).await;
 }
 
-async fn tell(running: &mut Running, writer: &BodyWriter) -> Result<Status, RequestError> {
-    let (mut out, mut err) = (Pieces::of(running.stdout.take()), Pieces::of(running.stderr.take()));
-    let started = event("start", &json!({ "pid": running.pid }));
+async fn tell(running: Running, writer: &BodyWriter) -> Result<Status, RequestError> {
     let gone = |_| RequestError::Gone;
-    writer.write(started).await.map_err(gone)?;
-    let mut status = None;
-    while out.open() || err.open() {
-        let late = async {
-            match status {
-                Some(_) => tokio::time::sleep(LINGER).await,
-                None => std::future::pending().await,
-            }
-        };
-        let piece = tokio::select! {
-            biased;
-            text = out.next(), if out.open() => text.map(|text| event("stdout", &json!({ "data": text }))),
-            text = err.next(), if err.open() => text.map(|text| event("stderr", &json!({ "data": text }))),
-            ended = running.exited(), if status.is_none() => {
-                status = Some(ended?);
-                None
-            }
-            () = late => break,
-        };
-        if let Some(piece) = piece {
-            writer.write(piece).await.map_err(gone)?;
-        }
+    writer.write(event("start", &json!({ "pid": running.pid }))).await.map_err(gone)?;
+    let mut heard = Heard::of(running);
+    while let Some((stream, text)) = heard.next().await {
+        writer.write(event(stream, &json!({ "data": text }))).await.map_err(gone)?;
     }
-    match status {
-        Some(status) => Ok(status),
-        None => running.exited().await,
-    }
+    heard.status()
 }
 
 /// A server-sent event.
@@ -243,23 +220,75 @@ pub(super) fn event(kind: &str, more: &serde_json::Value) -> Bytes {
     format!("data: {event}\n\n").into()
 }
 
+/// A running command, as it is heard: piece by piece, and then how it ended.
+pub(super) struct Heard {
+    running: Running,
+    out: Pieces,
+    err: Pieces,
+    /// `Some(None)`: the sandbox ended first.
+    status: Option<Option<Status>>,
+}
+
+impl Heard {
+    pub fn of(mut running: Running) -> Self {
+        let (out, err) = (Pieces::of(running.stdout.take()), Pieces::of(running.stderr.take()));
+        Self { running, out, err, status: None }
+    }
+
+    /// The next piece and the stream that it was written to. `None`: it has ended, and what it left behind has nothing more to say for now. Given up
+    /// in between, it loses nothing.
+    pub async fn next(&mut self) -> Option<(&'static str, String)> {
+        while self.out.open() || self.err.open() {
+            let ended = self.status.is_some();
+            let late = async {
+                match ended {
+                    true => tokio::time::sleep(LINGER).await,
+                    false => std::future::pending().await,
+                }
+            };
+            let (stream, text) = tokio::select! {
+                biased;
+                text = self.out.next(), if self.out.open() => ("stdout", text),
+                text = self.err.next(), if self.err.open() => ("stderr", text),
+                status = self.running.exited(), if !ended => {
+                    self.status = Some(status.ok());
+                    continue;
+                }
+                () = late => break,
+            };
+            if let Some(text) = text {
+                return Some((stream, text));
+            }
+        }
+        if self.status.is_none() {
+            self.status = Some(self.running.exited().await.ok());
+        }
+        None
+    }
+
+    /// How it ended, once there is nothing more.
+    pub fn status(&self) -> Result<Status, RequestError> {
+        self.status.flatten().ok_or(RequestError::Gone)
+    }
+}
+
 /// What a pipe brings, as text: a character that came in two pieces is told in one.
-pub(super) struct Pieces {
+struct Pieces {
     pipe: Option<pipe::Receiver>,
     held: Vec<u8>,
 }
 
 impl Pieces {
-    pub fn of(pipe: Option<pipe::Receiver>) -> Self {
+    fn of(pipe: Option<pipe::Receiver>) -> Self {
         Self { pipe, held: Vec::with_capacity(PIECE_BYTES) }
     }
 
-    pub fn open(&self) -> bool {
+    fn open(&self) -> bool {
         self.pipe.is_some()
     }
 
     /// The next piece; `None`: nothing yet, or no more. Given up in between, it loses nothing.
-    pub async fn next(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<String> {
         let read = self.pipe.as_mut()?.read_buf(&mut self.held).await;
         if !matches!(read, Ok(1..)) {
             self.pipe = None;

@@ -17,16 +17,13 @@ use skep_isolate::{Body, BodyWriter, Response};
 use skep_sandbox::{Running, Sandbox, Status};
 use tokio::sync::watch;
 
-use super::{Call, Nothing, Refusal, SandboxBinding, answered, commands, commands::Pieces, commands::Run, iso, json as answer_json};
+use super::{Call, Nothing, Refusal, SandboxBinding, answered, commands, commands::Heard, commands::Run, iso, json as answer_json};
 
 /// Processes of one sandbox that are known, ended ones among them.
 const PROCESSES_MAX: usize = 64;
 
 /// Bytes kept of what one process wrote: the newest.
 const LOG_BYTES: usize = 512 << 10;
-
-/// How long a process is read on when it has ended.
-const LINGER: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 pub(super) struct Processes {
@@ -118,35 +115,13 @@ impl Process {
     }
 
     /// Gathers what it writes, and its end.
-    async fn follow(self: Arc<Self>, mut running: Running) {
-        let (mut out, mut err) = (Pieces::of(running.stdout.take()), Pieces::of(running.stderr.take()));
-        let mut status = None;
-        while out.open() || err.open() {
-            let late = async {
-                match status {
-                    Some(_) => tokio::time::sleep(LINGER).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let (stream, text) = tokio::select! {
-                text = out.next(), if out.open() => ("stdout", text),
-                text = err.next(), if err.open() => ("stderr", text),
-                ended = running.exited(), if status.is_none() => {
-                    status = Some(ended.ok());
-                    continue;
-                }
-                () = late => break,
-            };
-            if let Some(text) = text {
-                let grown = self.log.lock().add(stream, text);
-                self.grown.send_replace(grown);
-            }
+    async fn follow(self: Arc<Self>, running: Running) {
+        let mut heard = Heard::of(running);
+        while let Some((stream, text)) = heard.next().await {
+            let grown = self.log.lock().add(stream, text);
+            self.grown.send_replace(grown);
         }
-        let status = match status {
-            Some(status) => status,
-            None => running.exited().await.ok(),
-        };
-        self.ended.send_replace(Some(Ended { at_ms: crate::now_ms(), status }));
+        self.ended.send_replace(Some(Ended { at_ms: crate::now_ms(), status: heard.status().ok() }));
     }
 }
 
