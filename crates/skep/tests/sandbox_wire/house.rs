@@ -158,22 +158,24 @@ impl House {
 
     /// A server in a sandbox that says which path and host it was asked for. `false`: there is no Python to write one in.
     pub fn serve(&self, id: &str, port: u16) -> bool {
+        self.serve_by(id, &SERVER.replace("PORT", &port.to_string()), &[port])
+    }
+
+    /// A server in a sandbox, by a script for its Python; it listens on these ports when this returns. `false`: there is no Python.
+    pub fn serve_by(&self, id: &str, script: &str, ports: &[u16]) -> bool {
         if self.sh(id, "command -v python3").0 != 0 {
             println!("passed over: there is no python3 in the sandbox");
             return false;
         }
-        let script = format!("cat > s.py <<'X'\n{SERVER}\nX\nnohup python3 s.py {port} >/dev/null 2>&1 & disown 2>/dev/null; true");
-        let body = serde_json::json!({ "argv": ["/bin/bash", "-c", format!("{script}")] }).to_string();
-        self.v1("POST", &format!("/v1/sandboxes/{id}/exec"), &body).expect(200);
-        until("the server in the sandbox answers", || {
-            self.sh(id, &format!("exec 3<>/dev/tcp/127.0.0.1/{port}")).0 == 0 || self.listens(id, port)
+        let file = format!("server-{}.py", ports[0]);
+        let (_, said) = self.sh(id, &format!("cat > {file} <<'X'\n{script}\nX\nnohup python3 {file} >/dev/null 2>&1 &"));
+        assert_eq!(said, "", "the server in the sandbox was not started");
+        until("the server in the sandbox listens", || {
+            let found = self.v1("GET", &format!("/v1/sandboxes/{id}/ports"), "").json();
+            let listens = |port: &u16| found["ports"].as_array().unwrap().iter().any(|found| found["port"] == *port);
+            ports.iter().all(listens)
         });
         true
-    }
-
-    fn listens(&self, id: &str, port: u16) -> bool {
-        let ports = self.v1("GET", &format!("/v1/sandboxes/{id}/ports"), "").json();
-        ports["ports"].as_array().unwrap().iter().any(|found| found["port"] == port)
     }
 
     pub fn skep(&self, arguments: &[&str]) -> Output {
@@ -217,7 +219,7 @@ impl Drop for House {
 
 /// Answers with the path, the host and what it was told of the client; `/slow` takes its time.
 const SERVER: &str = r#"
-import http.server, json, sys, time
+import http.server, json, time
 class H(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/slow": time.sleep(1)
@@ -227,7 +229,7 @@ class H(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     def log_message(self, *a): pass
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
+http.server.ThreadingHTTPServer(("127.0.0.1", PORT), H).serve_forever()
 "#;
 
 pub fn read(mut stream: impl Read) -> Answer {
