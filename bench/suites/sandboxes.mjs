@@ -268,7 +268,7 @@ async function pause({ quick }) {
   note("pause and resume");
   return withNode(async (computers, keep) => {
     const id = keep(await computers.create());
-    await computers.exec(id, ["sh", "-c", "for i in 1 2 3 4 5; do sleep 1000 & done"]).catch(() => {});
+    await computers.exec(id, ["sh", "-c", "for i in 1 2 3 4 5; do sleep 1000 > /dev/null 2>&1 & done"]);
     const stood = [], went = [];
     for (let i = 0; i < (quick ? 10 : 100); i++) {
       stood.push(await timed(() => computers.good("POST", `/v1/sandboxes/${id}/pause`)));

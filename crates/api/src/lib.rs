@@ -10,6 +10,7 @@
 mod actor;
 mod error;
 mod execute;
+mod image;
 mod key;
 mod node;
 mod openapi;
@@ -24,6 +25,7 @@ pub use actor::{
 };
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use execute::{Execute, Executed, Fault, LogLine, Meter, Outcome};
+pub use image::{DebianImage, Image, ImageCredentials, ImageList, ImageProgress, NewImage};
 pub use key::{Key, KeyList, NewKey, NewKeyToken, Scope};
 pub use node::NodeStatus;
 pub use openapi::{openapi, openapi_json};

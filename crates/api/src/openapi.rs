@@ -136,6 +136,10 @@ fn components() -> utoipa::openapi::Components {
     with::<crate::SandboxDiff>(&mut schemas);
     with::<crate::SandboxMerged>(&mut schemas);
     with::<crate::SandboxHistory>(&mut schemas);
+    with::<crate::NewImage>(&mut schemas);
+    with::<crate::Image>(&mut schemas);
+    with::<crate::ImageList>(&mut schemas);
+    with::<crate::ImageProgress>(&mut schemas);
     with::<crate::NodeStatus>(&mut schemas);
     with::<crate::ErrorBody>(&mut schemas);
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("skep_<id>_<secret>").build();

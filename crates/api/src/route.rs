@@ -113,6 +113,14 @@ pub enum Operation {
     CommitSandbox,
     /// What was run in a sandbox.
     SandboxHistory,
+    /// All images.
+    Images,
+    /// Make an image.
+    MakeImage,
+    /// Make an image of a file.
+    LoadImage,
+    /// Remove an image.
+    DeleteImage,
 }
 
 /// One route.
@@ -243,5 +251,9 @@ pub const ROUTES: &[Route] = &[
     route(Method::Get, "/v1/sandboxes/{id}/diff", Operation::SandboxDiff, "diffSandbox", "What a sandbox changed of what it began with.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxDiff"))),
     route(Method::Post, "/v1/sandboxes/{id}/commit", Operation::CommitSandbox, "commitSandbox", "Brings what a fork changed into the sandbox that it is a fork of; what both changed is reported and left.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxMerged"))),
     route(Method::Get, "/v1/sandboxes/{id}/history", Operation::SandboxHistory, "sandboxHistory", "Every command that was run through this API: who, what, how it ended, which files changed.", Some(Scope::Sandboxes), None, (200, JSON, Some("SandboxHistory"))),
+    route(Method::Get, "/v1/images", Operation::Images, "listImages", "What sandboxes can begin with, beside templates of keys.", Some(Scope::Sandboxes), None, (200, JSON, Some("ImageList"))),
+    route(Method::Post, "/v1/images/{name}", Operation::MakeImage, "makeImage", "Makes an image of a registry's or of Debian's packages, in place of one of this name once it is whole. The answer is lines of JSON, each an `ImageProgress`; the work goes on when the client leaves.", Some(Scope::Admin), Some("NewImage"), (200, "application/x-ndjson", Some("ImageProgress"))),
+    route(Method::Put, "/v1/images/{name}/archive", Operation::LoadImage, "loadImage", "The same of the body: a file that `docker save` wrote, or an OCI layout as a tar, packed or not.", Some(Scope::Admin), None, (200, "application/x-ndjson", Some("ImageProgress"))),
+    route(Method::Delete, "/v1/images/{name}", Operation::DeleteImage, "deleteImage", "Removes an image; sandboxes that began with it go on.", Some(Scope::Admin), None, (204, "", None)),
     route(Method::Delete, "/v1/actors/{actor}", Operation::DeleteActor, "deleteActor", "Deletes an actor with all it has, its past included.", Some(Scope::Actors), None, (204, "", None)),
 ];

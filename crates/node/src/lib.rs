@@ -36,9 +36,10 @@ pub use node::{CloseError, DeleteError, DeployError, InFlight, Node, OpenError, 
 #[cfg(target_os = "linux")]
 pub use sandboxes::{
     Action, Build, BuildFrom, BuildLevel, BuildLine, BuildState, BuildSteps, ChangeWhat, Credentials, DEFAULT_TAG, Entry, EntryKind,
-    ExitStatus, Facts, FailedAt, Fault, FaultKind, FileChange, Level, LogEntry, Merged, NewBuild, NewSandbox, Note, OnTimeout, Opened,
-    Owned, Past, Profile, PtySize, Reach, RecipeStep, Running, Sample, Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState,
-    Sandboxes, SandboxesError, Setup, Snapshot, SnapshotId, Standing, Stdio, Stop, Tagged, Template, Terminal, Uploaded, Uploading, Woken,
+    ExitStatus, Facts, FailedAt, Fault, FaultKind, FileChange, Image, ImageError, ImageMaking, ImagePlatform, ImageSource, Incoming, Level,
+    LogEntry, Merged, NewBuild, NewSandbox, Note, OnTimeout, Opened, Owned, Past, Profile, PtySize, Reach, RecipeStep, Running, Sample,
+    Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState, Sandboxes, SandboxesError, Setup, Snapshot, SnapshotId, Standing,
+    Stdio, Stop, Tagged, Template, Terminal, Uploaded, Uploading, Woken,
 };
 pub use secrets::{SecretRow, Secrets, SecretsError};
 pub use skep_actor::{Receipt, database::Value as SqlValue, log::LogError};

@@ -7,6 +7,7 @@
 pub(crate) mod binding;
 mod create;
 mod facts;
+mod images;
 mod life;
 mod log;
 mod network;
@@ -26,18 +27,20 @@ use std::{
 use parking_lot::RwLock;
 use skep_gateway::Egress;
 use skep_id::SandboxId;
-use skep_sandbox::{Boxed, Fence, Host, ImageError, ImageRules, Input, LifeError, RequestError};
+use skep_sandbox::{Boxed, Fence, Host, ImageRules, Input, LifeError, RequestError};
 use tokio::sync::Semaphore;
 
 pub use create::NewSandbox;
 pub use facts::{Facts, Reach, Setup};
+pub use images::Incoming;
 pub use life::{Owned, Woken};
 pub use log::{Level, LogEntry};
 pub use samples::Sample;
 pub use skep_sandbox::{
-    Action, Command as SandboxCommand, Credentials, Entry, EntryKind, Fault, FaultKind, FileChange, Level as BuildLevel,
-    Limits as SandboxLimits, Line as BuildLine, Merged, Missing, Note, OnTimeout, Opened, Past, Profile, PtySize, RecipeStep, Running,
-    Sandbox, Snapshot, SnapshotId, Standing, State as SandboxState, Status as ExitStatus, Stdio, Stop, Terminal, What as ChangeWhat,
+    Action, Command as SandboxCommand, Credentials, Entry, EntryKind, Fault, FaultKind, FileChange, Image, ImageError, Level as BuildLevel,
+    Limits as SandboxLimits, Line as BuildLine, Making as ImageMaking, Merged, Missing, Note, OnTimeout, Opened, Past,
+    Platform as ImagePlatform, Profile, PtySize, RecipeStep, Running, Sandbox, Snapshot, SnapshotId, Source as ImageSource, Standing,
+    State as SandboxState, Status as ExitStatus, Stdio, Stop, Terminal, What as ChangeWhat,
 };
 pub use templates::{Build, BuildFrom, BuildState, BuildSteps, DEFAULT_TAG, FailedAt, NewBuild, Tagged, Template};
 pub use uploads::{Uploaded, Uploading};
@@ -160,6 +163,7 @@ impl Sandboxes {
         if let Some((fence, missing)) = lacking(core.host(), profile_of(&config)) {
             return Err(SandboxesError::Missing(fence, missing));
         }
+        images::clear_incoming(&folder)?;
         let records = Arc::new(Records::open(&data.join("sandboxes.sqlite"))?);
         let (waiting, network) = (Arc::new(Semaphore::new(WAITING_MAX)), Network::of(core.host()));
         core.images()

@@ -157,6 +157,8 @@ impl Sandboxes {
     }
 
     async fn find(config: Config, chunks: Option<Arc<dyn ChunkStore>>) -> Result<(Self, Opened), OpenError> {
+        // Who puts sandboxes together stands at the root of the file system.
+        let config = Config { folder: std::path::absolute(&config.folder)?, ..config };
         let folder = config.folder.clone();
         let store = spawn_blocking(move || Store::open(&folder)).await.map_err(io::Error::other)??;
         let snapshots = Snapshots::open(&config.folder)?;

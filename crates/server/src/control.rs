@@ -132,6 +132,10 @@ fn operation(operation: Operation, filter: MethodFilter) -> MethodRouter<Control
         Operation::SandboxDiff => on(filter, sandboxes::diff),
         Operation::CommitSandbox => on(filter, sandboxes::commit),
         Operation::SandboxHistory => on(filter, sandboxes::history),
+        Operation::Images => on(filter, sandboxes::images::list),
+        Operation::MakeImage => on(filter, sandboxes::images::make),
+        Operation::LoadImage => on(filter, sandboxes::images::load),
+        Operation::DeleteImage => on(filter, sandboxes::images::remove),
     }
 }
 

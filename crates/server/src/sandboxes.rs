@@ -4,6 +4,7 @@
 
 mod exec;
 mod files;
+pub(crate) mod images;
 mod past;
 mod terminal;
 
@@ -267,6 +268,7 @@ impl From<SandboxError> for Failure {
                 }
                 return Self::internal(&error);
             }
+            SandboxError::Image(error) => return images::failed(error),
             _ => return Self::internal(&error),
         };
         Self::new(code, error.to_string(), hint)

@@ -78,8 +78,13 @@ impl Client {
 
     /// Sends a file as it is.
     pub fn put_file<T: DeserializeOwned>(&self, path: &str, file: fs::File) -> Result<T, Failure> {
+        self.parse(self.put_open(path, file)?)
+    }
+
+    /// Sends a file as it is; an answer to be read as it comes.
+    pub fn put_open(&self, path: &str, file: fs::File) -> Result<Response<Body>, Failure> {
         let sent = self.agent.put(format!("{}{path}", self.url)).header("authorization", self.bearer()).send(file);
-        self.parse(self.good(sent)?)
+        self.good(sent)
     }
 
     /// What goes into the header `Authorization`.

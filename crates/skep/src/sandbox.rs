@@ -1,6 +1,7 @@
 //! `skep sandbox`: Linux computers of agents, from the command line.
 
 mod copy;
+mod image;
 mod past;
 mod shell;
 
@@ -126,6 +127,9 @@ enum Command {
     /// Every command that was run: who, what, how it ended, how many files changed.
     #[command(after_help = "Example:\n  skep sandbox history $id --json | jq -r '.commands[] | select(.code != 0) | .argv[-1]'")]
     History { sandbox: String },
+    /// What sandboxes begin with: list, make and remove images.
+    #[command(subcommand)]
+    Image(image::Command),
     /// End all processes; files are kept.
     #[command(after_help = "Example:\n  skep sandbox stop $id")]
     Stop { sandbox: String },
@@ -255,6 +259,7 @@ impl Sandbox {
             Command::Diff { sandbox } => past::diff(&client, sandbox, json),
             Command::Commit { sandbox } => past::commit(&client, sandbox, json),
             Command::History { sandbox } => past::history(&client, sandbox, json),
+            Command::Image(command) => image::run(&client, command, json),
             Command::Stop { sandbox } => step(&client, sandbox, "stop", &ResumeSandbox::default(), json),
             Command::Rm { sandboxes } => {
                 for sandbox in sandboxes {

@@ -70,6 +70,9 @@ impl Up {
         if let Some(data) = &global.data {
             file.node.data.clone_from(data);
         }
+        // What is said and written down of it holds wherever one stands.
+        file.node.data = std::path::absolute(&file.node.data)
+            .map_err(|error| Failure::of(ErrorCode::Invalid, &error, "Give --data with another folder."))?;
         if let Some(listen) = self.listen {
             file.server.listen = listen;
         }

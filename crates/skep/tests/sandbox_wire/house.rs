@@ -75,9 +75,10 @@ impl House {
         let data = folder.path().join("data");
         let config = folder.path().join("skep.toml");
         fs::write(&config, "[node.log]\ntrust_any_folder = true\n[server.sandboxes]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+        // As a person starts it: the data folder is said from where one stands.
         let mut child = Command::new(PROGRAM)
-            .args(["--json", "up", "--listen", "127.0.0.1:0", "--data"])
-            .arg(&data)
+            .current_dir(folder.path())
+            .args(["--json", "up", "--listen", "127.0.0.1:0", "--data", "data"])
             .arg("--config")
             .arg(config)
             .stdout(Stdio::piped())

@@ -7,5 +7,6 @@
 mod attacks;
 mod commands;
 mod house;
+mod images;
 mod life;
 mod ports;
