@@ -2,11 +2,14 @@
 //! directions; it knows nothing of HTTP.
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Chunks a writer may be ahead of its reader. Small: a chunk can be as large as the writer likes, and the point of the
 /// bound is that a slow reader slows the writer down.
 const CHUNKS_AHEAD: usize = 4;
+
+/// Why what a call asked for broke off.
+pub(crate) const CALL_ENDED: &str = "The call that asked for this has ended.";
 
 /// Why a stream ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +32,7 @@ impl Body {
     /// A stream and the end that feeds it.
     pub fn channel() -> (BodyWriter, BodyStream) {
         let (tx, rx) = mpsc::channel(CHUNKS_AHEAD);
-        (BodyWriter { tx }, BodyStream { rx, rest: Bytes::new(), length: None })
+        (BodyWriter { tx }, BodyStream { rx, rest: Bytes::new(), length: None, until: None })
     }
 
     /// Everything, or the error that ended it; `limit` bounds what is held.
@@ -59,13 +62,36 @@ pub struct BodyStream {
     rest: Bytes,
     /// Total length in bytes where the sender declared one.
     pub length: Option<u64>,
+    /// What it was asked for by: it breaks off when that ends. Whoever hands it on takes that away.
+    pub(crate) until: Option<Until>,
+}
+
+/// Something that a stream is read no longer than.
+pub(crate) type Until = watch::Receiver<()>;
+
+/// Ready when what it belongs to has ended.
+pub(crate) async fn over(until: &mut Until) {
+    // Nothing is ever sent: the sender is dropped.
+    while until.changed().await.is_ok() {}
 }
 
 impl BodyStream {
     /// The next piece of at most `most` bytes; `None` at the end.
     pub async fn next(&mut self, most: usize) -> Result<Option<Bytes>, BodyError> {
         while self.rest.is_empty() {
-            match self.rx.recv().await {
+            let chunk = match &mut self.until {
+                None => self.rx.recv().await,
+                Some(until) => tokio::select! {
+                    biased;
+                    () = over(until) => {
+                        // Its writer learns of it now, whoever holds this.
+                        self.rx.close();
+                        return Err(BodyError(CALL_ENDED.into()));
+                    }
+                    chunk = self.rx.recv() => chunk,
+                },
+            };
+            match chunk {
                 Some(chunk) => self.rest = chunk?,
                 None => return Ok(None),
             }

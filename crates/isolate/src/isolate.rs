@@ -5,6 +5,7 @@
 //! handle is dropped and every call has finished. It knows no network: whatever goes out goes to a [`Target`].
 
 mod actor;
+mod bound;
 mod call;
 mod gate;
 mod operation;

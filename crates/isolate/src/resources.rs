@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc};
 
-use crate::body::{Body, BodyError, BodyStream, BodyWriter};
+use crate::body::{Body, BodyError, BodyStream, BodyWriter, Until};
 use crate::durable::Namespace;
 use crate::loader::{Loaded, Loader};
 use crate::socket::{Socket, SocketMessage};
@@ -125,10 +125,20 @@ impl Resources {
         self.readers.remove(&n);
     }
 
+    /// A stream is read no longer than that, until it is handed on.
+    pub(crate) fn bind_reader(&mut self, n: u32, until: Until) {
+        if let Some(stream) = self.readers.get(&n).and_then(|shared| shared.try_lock().ok()).as_mut().and_then(|stream| stream.as_mut()) {
+            stream.until = Some(until);
+        }
+    }
+
     /// Takes a stream out, to hand it on. `None` if it is unknown, or being read right now.
     pub(crate) fn take_stream(&mut self, n: u32) -> Option<BodyStream> {
         let shared = self.readers.remove(&n)?;
-        shared.try_lock().ok()?.take()
+        let mut stream = shared.try_lock().ok()?.take()?;
+        // From here on it is its new reader's affair.
+        stream.until = None;
+        Some(stream)
     }
 
     pub(crate) fn add_socket(&mut self, tx: mpsc::Sender<SocketMessage>) -> u32 {

@@ -107,6 +107,12 @@ pub trait Target: Send + Sync + Debug {
         None
     }
 
+    /// Whether what is asked of it is given up when the call that asked ends, or gives its request up: an isolate of a worker outlives its
+    /// calls, and what is done for one of them must not.
+    fn ends_with_call(&self) -> bool {
+        false
+    }
+
     /// The same target for other hands than those of the isolate that it leads to; absent where that makes no difference. It
     /// then keeps its isolate alive.
     fn lent(&self) -> Option<Arc<dyn Target>> {

@@ -239,6 +239,12 @@ pub struct Change {
     pub path: String,
     /// What happened.
     pub kind: ChangeKind,
+    /// Whether it is, or was, a folder.
+    #[serde(default)]
+    pub folder: bool,
+    /// Whether it is there because it was elsewhere before.
+    #[serde(default)]
+    pub moved: bool,
     /// What is there now, where that was wanted and something is.
     #[serde(default)]
     pub entry: Option<Entry>,

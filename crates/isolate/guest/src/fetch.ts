@@ -22,10 +22,10 @@ function requestOf(input: unknown, init: unknown): Request {
   return isRequest(input) && (init === undefined || init === null) ? input : new Request(input, init as object);
 }
 
-/** `fetch` through a channel; `ended` runs once, when the channel is no longer needed for it. */
-export function fetchVia(channel: number, input: unknown, init: unknown, ended?: Ended): Promise<Response> {
+/** `fetch` through a channel; `ended` runs once, when the channel is no longer needed for it. `call`: which call asks, for a channel that counts. */
+export function fetchVia(channel: number, input: unknown, init: unknown, ended?: Ended, call = 0): Promise<Response> {
   try {
-    return send(channel, requestOf(input, init), ended);
+    return send(channel, requestOf(input, init), ended, call);
   } catch (e) {
     ended?.(false);
     return Promise.reject(e as Error);
@@ -74,7 +74,7 @@ function dataResponse(url: string): Response {
 }
 
 /** Throws only before the operation is started. One promise is all that is made for it: this is the way of every call between workers and actors. */
-function send(channel: number, request: Request, ended: Ended | undefined): Promise<Response> {
+function send(channel: number, request: Request, ended: Ended | undefined, call: number): Promise<Response> {
   const state = requestState(request);
   const more = requestExtras(state);
   const signal = more?.signal;
@@ -108,7 +108,9 @@ function send(channel: number, request: Request, ended: Ended | undefined): Prom
     addAbortAlgorithm(signal, abort);
   }
   const made = (answer: Answer): Response => responseFrom(answer, method, signal);
-  const answer = host.startAs(id, "fetch", [channel, method, url, list, body, more?.redirect ?? "follow", options], made, settled);
+  const args = [channel, method, url, list, body, more?.redirect ?? "follow", options];
+  if (call !== 0) args.push(call);
+  const answer = host.startAs(id, "fetch", args, made, settled);
   // Nothing of it needs this side any more, unless somebody looks at it.
   if (signal === undefined && pump === undefined) host.answers(id, answer, method === "HEAD");
   return answer;

@@ -9,6 +9,7 @@ import { fetchVia } from "./fetch";
 import { Request } from "./request";
 import type { Response } from "./response";
 import { ReadableStream } from "./streams";
+import { callNow } from "./tail";
 import { URL } from "./url";
 import { defineInterface } from "./webidl";
 
@@ -118,7 +119,7 @@ class Sandbox {
     for (const key of Object.keys(query)) if (query[key] !== undefined) url += `&${key}=${encodeURIComponent(String(query[key]))}`;
     const init: Args = { method: "POST", body, redirect: "manual" };
     if (signal !== undefined && signal !== null) init.signal = signal;
-    const response = await fetchVia(channelOf(this.#of), url, init);
+    const response = await fetchVia(channelOf(this.#of), url, init, undefined, callNow());
     if (response.status >= 400) throw await refusal(response);
     return response;
   }
@@ -146,13 +147,15 @@ class Sandbox {
   async #streamed(args: Args, onOutput: NonNullable<api.ExecOptions["onOutput"]>, signal: unknown): Promise<api.ExecResult> {
     const began = Date.now();
     const written = { stdout: "", stderr: "" };
-    for await (const { type, data, exitCode, error, timestamp } of events(await this.#stream("execStream", args, signal))) {
-      if (type === "stdout" || type === "stderr") {
+    let number = 0;
+    for await (const { type, data, exitCode, error, timestamp, number: given } of events(await this.#stream("execStream", args, signal))) {
+      if (type === "start") number = given!;
+      else if (type === "stdout" || type === "stderr") {
         written[type] += data!;
         onOutput(type, data!);
       } else if (type === "complete") {
         const took = Date.now() - began;
-        return { success: exitCode === 0, exitCode: exitCode!, ...written, command: args.command as string, duration: took, timestamp, truncated: false };
+        return { success: exitCode === 0, exitCode: exitCode!, ...written, command: args.command as string, duration: took, timestamp, truncated: false, number };
       } else if (type === "error") throw new SandboxError(error === "timeout" ? "COMMAND_TIMEOUT" : "COMMAND_EXECUTION_ERROR", `the command did not end by itself: ${error}`, 500);
     }
     throw new SandboxError("COMMAND_EXECUTION_ERROR", "the stream of the command ended before it did", 500);
@@ -236,7 +239,7 @@ class Sandbox {
     const { pathname, search } = new URL(request.url);
     const headers = [...(request.headers as unknown as Iterable<[string, string]>)];
     const url = `${HOME}containerFetch?sandbox=${encodeURIComponent(this.#name)}&port=${Number(port)}&path=${encodeURIComponent(pathname + search)}`;
-    const response = await fetchVia(channelOf(this.#of), url, { method: request.method, headers, body: request.body, redirect: "manual" });
+    const response = await fetchVia(channelOf(this.#of), url, { method: request.method, headers, body: request.body, redirect: "manual" }, undefined, callNow());
     if (response.headers.get("x-sandbox-error") !== null) throw await refusal(response);
     return response;
   }
@@ -253,6 +256,32 @@ class Sandbox {
     return { success: true, repoUrl, branch, targetDir, timestamp: new Date().toISOString() };
   }
 
+  async watch(path: string, options: api.WatchOptions = {}): Promise<ReadableStream> {
+    const { recursive, include, exclude, signal } = options;
+    return this.#stream("watch", { path: string(path, "A path"), recursive, include, exclude }, signal);
+  }
+
+  async createSnapshot(options: { name?: string } = {}): Promise<api.Snapshot> { return this.#ask("createSnapshot", { name: options.name }); }
+  async listSnapshots(): Promise<api.Snapshot[]> { return this.#ask("listSnapshots", {}); }
+  async deleteSnapshot(id: string): Promise<void> { await this.#ask("deleteSnapshot", { id: string(id, "The id of a snapshot") }); }
+
+  async restoreSnapshot(from: string | { id: string } | { beforeCommand: number }): Promise<api.Snapshot> {
+    if (typeof from === "string") return this.#ask("restoreSnapshot", { id: from });
+    if ("beforeCommand" in from) return this.#ask("restoreSnapshot", { beforeCommand: from.beforeCommand });
+    return this.#ask("restoreSnapshot", { id: string(from.id, "The id of a snapshot") });
+  }
+
+  async fork(names: string | string[]): Promise<unknown> {
+    const all = (Array.isArray(names) ? names : [names]).map((name) => string(name, "The name of a sandbox"));
+    await this.#ask("fork", { names: all });
+    const made = all.map((name) => new Sandbox(RAW, this.#of, name));
+    return Array.isArray(names) ? made : made[0];
+  }
+
+  async diff(): Promise<{ changes: api.FileChange[]; count: number }> { return this.#ask("diff", {}); }
+  async commitBack(): Promise<api.Merged> { return this.#ask("commitBack", {}); }
+  async history(options: { limit?: number } = {}): Promise<api.PastCommand[]> { return this.#ask("history", { limit: options.limit }); }
+
   async createBackup(options: { dir: string; name?: string; ttl?: number }): Promise<api.BackupHandle> {
     const { dir, name, ttl } = options;
     return this.#ask("createBackup", { dir: string(dir, "The folder of a backup"), name, ttl });
@@ -266,12 +295,13 @@ class Sandbox {
 }
 
 
-function commandArgs(command: unknown, { cwd, env, timeout }: api.CommandOptions): Args {
-  return { command: string(command, "A command"), cwd, env, timeout };
+function commandArgs(command: unknown, { cwd, env, timeout, snapshotBefore, changes }: api.CommandOptions): Args {
+  return { command: string(command, "A command"), cwd, env, timeout, snapshotBefore, changes };
 }
 
 interface ProcessInfo {
   id: string;
+  number: number;
   pid: number;
   command: string;
   status: api.ProcessStatus;
@@ -284,6 +314,7 @@ interface ProcessInfo {
 class Process {
   readonly #of: Sandbox;
   readonly id!: string;
+  readonly number!: number;
   readonly pid!: number;
   readonly command!: string;
   readonly status!: api.ProcessStatus;

@@ -28,6 +28,10 @@ export interface CommandOptions {
   env?: Record<string, string>;
   /** After so long the command and all it started is killed. */
   timeout?: number;
+  /** A snapshot is taken first: `restoreSnapshot({ beforeCommand })` with the command's number goes back to it. */
+  snapshotBefore?: boolean;
+  /** The history says which files changed while it ran; it costs a look at all changes before and after. */
+  changes?: boolean;
 }
 
 export interface ExecOptions extends CommandOptions {
@@ -50,6 +54,8 @@ export interface ExecResult {
   timestamp: string;
   /** Whether more was written than is kept: 8 MiB of each stream. A streamed command has no such bound. */
   truncated: boolean;
+  /** Its number in the sandbox's history; the first is 1. */
+  number: number;
 }
 
 /** What the server-sent events of `execStream` and `streamProcessLogs` carry. */
@@ -58,6 +64,8 @@ export interface ExecEvent {
   timestamp: string;
   data?: string;
   pid?: number;
+  /** Of `start`: its number in the history. */
+  number?: number;
   exitCode?: number;
   error?: string;
 }
@@ -71,6 +79,8 @@ export interface ProcessOptions extends CommandOptions {
 
 export interface Process {
   readonly id: string;
+  /** In the sandbox's history. */
+  readonly number: number;
   readonly pid: number;
   readonly command: string;
   readonly status: ProcessStatus;
@@ -117,6 +127,74 @@ export interface ReadFileResult extends Done {
   size: number;
 }
 
+export interface WatchOptions {
+  /** Folders within, too, also those that come later. True when absent. */
+  recursive?: boolean;
+  /** Only what one of these means: `*.ts`, `src/**`; a pattern without `/` is about a name. Not together with `exclude`. */
+  include?: string[];
+  /** All but what one of these means, and what is below it. `.git`, `node_modules` and `.DS_Store` when absent. */
+  exclude?: string[];
+  /** Aborted, it ends the watch. */
+  signal?: AbortSignal;
+}
+
+/** What the server-sent events of `watch` carry. */
+export type WatchEvent =
+  | { type: "watching"; timestamp: string; path: string; watchId: string }
+  | { type: "event"; timestamp: string; eventType: "create" | "modify" | "delete" | "move_from" | "move_to" | "attrib"; path: string; isDirectory: boolean }
+  /** So much changed at once that some of it is not told; look for yourself. */
+  | { type: "error"; timestamp: string; error: string }
+  | { type: "stopped"; timestamp: string; reason: string };
+
+export interface Snapshot {
+  readonly id: string;
+  readonly name: string | null;
+  readonly takenAt: string;
+  /** How long the sandbox stood still for it, in microseconds. */
+  readonly pausedUs: number;
+  /** Whether it was also written to the node's store of chunks, and read back. */
+  readonly durable: boolean;
+}
+
+export interface FileChange {
+  path: string;
+  what: "added" | "changed" | "removed";
+  type: "file" | "directory" | "symlink" | "other";
+  size: number;
+  mode: number;
+}
+
+/** What came of bringing a fork's changes into its parent. Lists are cut after 100,000 entries; the counts are not. */
+export interface Merged {
+  /** What the parent has now as the fork has it. */
+  applied: FileChange[];
+  appliedCount: number;
+  /** What it had so already. */
+  same: string[];
+  sameCount: number;
+  /** What both changed, and what the parent refused: left alone. `why`: `changed`, `added`, `removed`, `ancestor`, `name`, `kind`, or `refused: …`. */
+  conflicts: { path: string; why: string }[];
+  conflictCount: number;
+}
+
+/** A command that was run. */
+export interface PastCommand {
+  number: number;
+  /** Who wanted it: `worker:<name>`. */
+  author: string;
+  command: string;
+  cwd: string | null;
+  startTime: string;
+  endTime: string | null;
+  exitCode: number | null;
+  /** With `changes`: files that changed while it ran, at most 1,000. */
+  changed: string[] | null;
+  /** Whether there were more. */
+  more: boolean;
+  /** With `snapshotBefore`: the id of what was taken. */
+  snapshotBefore: string | null;
+}
+
 export interface BackupHandle {
   id: string;
   dir: string;
@@ -124,7 +202,10 @@ export interface BackupHandle {
 
 export interface Sandbox {
   readonly name: string;
-  /** Runs a line of bash, and waits for its end. A worker that ends meanwhile takes the command with it. */
+  /**
+   * Runs a line of bash, and waits for its end. The command ends with the call that it was run for: when that has ended, or its time is over, it is killed
+   * with all it started. An actor's goes on after the call's answer, until it ends, the actor does, or that call's time is over.
+   */
   exec(command: string, options?: ExecOptions): Promise<ExecResult>;
   /** The same as server-sent events of `ExecEvent`, as they come. Cancelled, it ends the command. */
   execStream(command: string, options?: CommandOptions & { signal?: AbortSignal }): Promise<ReadableStream<Uint8Array>>;
@@ -156,6 +237,26 @@ export interface Sandbox {
   containerFetch(request: Request | string, port: number): Promise<Response>;
 
   gitCheckout(url: string, options?: { branch?: string; targetDir?: string; depth?: number }): Promise<{ success: true; repoUrl: string; branch?: string; targetDir: string; timestamp: string }>;
+
+  /** Changes below a folder as they happen, as server-sent events of `WatchEvent`. Cancelled, it ends the watch; at most 128 of one sandbox. */
+  watch(path: string, options?: WatchOptions): Promise<ReadableStream<Uint8Array>>;
+
+  /** All files as they are at one moment; what runs goes on. Snapshots are the worker's: they outlive the sandbox. */
+  createSnapshot(options?: { name?: string }): Promise<Snapshot>;
+  /** Those of all sandboxes of this worker, newest first. */
+  listSnapshots(): Promise<Snapshot[]>;
+  deleteSnapshot(id: string): Promise<void>;
+  /** The name stands for a new sandbox from then on, with the files of the snapshot, and no processes and no history; the one before is removed. */
+  restoreSnapshot(from: string | { id: string } | { beforeCommand: number }): Promise<Snapshot>;
+  /** Sandboxes under these names that begin with the files of this one, processes anew: all of them, or none. The names must be free. */
+  fork(name: string): Promise<Sandbox>;
+  fork(names: string[]): Promise<Sandbox[]>;
+  /** What it has changed of what it began with. */
+  diff(): Promise<{ changes: FileChange[]; count: number }>;
+  /** Brings what it changed into the sandbox that it is a fork of. What both changed is reported and left. */
+  commitBack(): Promise<Merged>;
+  /** Its newest commands (1,000, or `limit`), in order. */
+  history(options?: { limit?: number }): Promise<PastCommand[]>;
 
   /** A folder as it is now, kept apart from the sandbox for `ttl` seconds (3 days): it is whole, and was read again, when this resolves. */
   createBackup(options: { dir: string; name?: string; ttl?: number }): Promise<BackupHandle>;

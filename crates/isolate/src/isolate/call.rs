@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Reply;
+use super::bound::Bounds;
 use crate::chain::Chain;
 use crate::instance::Used;
 use crate::limits::Limits;
@@ -31,6 +32,8 @@ pub(super) struct Call {
     /// Whether an outgoing request was refused for the limit.
     over_subrequests: bool,
     limits: Limits,
+    /// What must not outlive it.
+    pub(super) bounds: Bounds,
 }
 
 /// What is left of a call.
@@ -60,6 +63,7 @@ impl Call {
             trace: None,
             over_subrequests: false,
             limits,
+            bounds: Bounds::default(),
         }
     }
 

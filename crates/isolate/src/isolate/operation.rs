@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::gate::Source;
 use super::redirect::{self, Redirects, Step};
 use super::task::{HEADERS_EXCEEDED, Task, headers_exceeded, pairs};
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, CALL_ENDED, over};
 use crate::chain::Chain;
 use crate::host::{self, HostError};
 use crate::instance;
@@ -21,6 +21,9 @@ use crate::wire::{Text, Wire, WireOut};
 /// Largest piece of a stream that is handed to a guest at once, in bytes.
 const CHUNK_BYTES_MAX: usize = 256 << 10;
 
+/// Where the arguments of `fetch` say which call asks, if the guest says it.
+const CALL_OF_FETCH: usize = 7;
+
 const TOO_MANY_SUBREQUESTS: &str = "Too many subrequests.";
 
 /// An operation that is under way.
@@ -29,11 +32,13 @@ pub(super) struct Started {
     pub(super) payer: Option<u32>,
     /// The call whose answer is what it brings, unseen by the guest.
     pub(super) answers: Option<Answers>,
+    /// Where it must not outlive the call that asked for it: which that is, and what is dropped when the guest gives it up.
+    pub(super) bound: Option<(Option<u32>, watch::Sender<()>)>,
 }
 
 impl Started {
     pub(super) fn by(payer: Option<u32>) -> Self {
-        Self { payer, answers: None }
+        Self { payer, answers: None, bound: None }
     }
 }
 
@@ -186,17 +191,45 @@ impl Task {
         let charge = held.map(|held| held.charge(ops::effect_bytes(&[]) + kept.map(Wire::footprint).sum::<usize>()));
         let at_gate = self.actor.as_ref().map_or(0, |acting| acting.input.waiting());
         let full = self.in_flight.len() + at_gate >= self.worker.limits.pending as usize;
+        let binds = op == "fetch" && self.ends_with_call(number(&args, 0));
+        let asker = self.paying(args.get(CALL_OF_FETCH)).filter(|_| binds);
         let operation = match full {
             true if op == "stream.write" => self.cut_off(number(&args, 0), "too many operations in flight"),
             true => failed(HostError::new("RangeError", "too many operations in flight")),
             false => self.operation(op, args),
         };
-        self.started.insert(id, Started::by(self.current));
+        let (operation, kept) = if binds { self.bind(asker, operation) } else { (operation, None) };
+        self.started.insert(id, Started { bound: kept.map(|kept| (asker, kept)), ..Started::by(self.current) });
         self.in_flight.push(Box::pin(async move {
             let result = operation.await;
             drop(charge);
             Done::Started { id, result }
         }));
+    }
+
+    fn ends_with_call(&mut self, channel: u32) -> bool {
+        self.state().and_then(|state| state.resources.channel(channel)).is_some_and(|target| target.ends_with_call())
+    }
+
+    /// An operation that ends with the call that asked for it, where one did, and when what comes with it is dropped.
+    fn bind(&mut self, asker: Option<u32>, operation: Operation) -> (Operation, Option<watch::Sender<()>>) {
+        let mut until = asker.and_then(|call| self.call(call)).map(|call| call.bounds.until());
+        let (kept, mut given_up) = watch::channel(());
+        let bound = Box::pin(async move {
+            let ended = async {
+                match &mut until {
+                    Some(until) => over(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = ended => Err(HostError::new("Error", CALL_ENDED)),
+                () = over(&mut given_up) => Err(HostError::new("Error", CALL_ENDED)),
+                brought = operation => brought,
+            }
+        });
+        (bound, Some(kept))
     }
 
     fn operation(&mut self, op: &str, args: Vec<WireOut>) -> Operation {
@@ -320,7 +353,7 @@ impl Task {
         if redirects.charge.is_none() {
             return Some(Err(HostError::new("RangeError", "the worker's memory limit was exceeded")));
         }
-        self.started.insert(id, Started { payer, answers: started.answers });
+        self.started.insert(id, Started { answers: started.answers, ..Started::by(payer) });
         self.in_flight.push(Box::pin(async move {
             let result = sent(request, redirects).await;
             Done::Started { id, result }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
 use super::actor::{self, Acting, Control};
+use super::bound::Bounds;
 use super::call::{Call, Finished};
 use super::gate::Source;
 use super::operation::{self, Answers, Done, Ended, Started};
@@ -33,6 +34,9 @@ use crate::worker::{Binding, Worker};
 
 /// How often overdue calls are looked for. A wall limit is kept to within this.
 const WALL_TICK: Duration = Duration::from_millis(20);
+
+/// Where an answer, as the guest gets it, has the number of its stream.
+const BODY_OF_ANSWER: usize = 3;
 
 /// CPU time that one turn may use when no call pays for it (timers after every call has ended), in milliseconds.
 const UNPAID_CPU_MS: u64 = 50;
@@ -55,6 +59,8 @@ pub(super) struct Task {
     own: Option<Isolate>,
     /// By the guest's ids.
     pub(super) started: HashMap<u32, Started>,
+    /// Of calls that have ended, where what they asked for goes on.
+    outlasting: Vec<Bounds>,
     /// When the guest wants to be woken, in ms since the epoch.
     pub(super) timer_ms: f64,
     /// Operations and host calls counted after the last turn.
@@ -120,6 +126,7 @@ impl Task {
             sockets_served: HashSet::new(),
             own: None,
             started: HashMap::new(),
+            outlasting: Vec::new(),
             timer_ms: f64::INFINITY,
             counted: Used::default(),
             unpaid: Used::default(),
@@ -669,7 +676,11 @@ impl Task {
             }
             "channel.watch" => self.watch(number(&args, 0)),
             "channel.drop" => self.state().into_iter().for_each(|state| state.resources.drop_channel(number(&args, 0))),
-            "stream.cancel" => self.state().into_iter().for_each(|state| state.resources.drop_reader(number(&args, 0))),
+            "stream.cancel" => {
+                let reader = number(&args, 0);
+                self.state().into_iter().for_each(|state| state.resources.drop_reader(reader));
+                self.calls.values_mut().map(|call| &mut call.bounds).chain(&mut self.outlasting).for_each(|bounds| bounds.let_go(reader));
+            }
             _ if op.starts_with("actor.") => self.do_as_actor(op, args),
             _ => self.do_with_resource(op, &args),
         }
@@ -741,7 +752,7 @@ impl Task {
     }
 
     /// The call that something belongs to: the one that the guest names if there is such a call, else the one that pays for the turn.
-    fn paying(&self, named: Option<&WireOut>) -> Option<u32> {
+    pub(super) fn paying(&self, named: Option<&WireOut>) -> Option<u32> {
         named.and_then(Wire::as_u32).filter(|id| self.calls.contains_key(id)).or(self.current)
     }
 
@@ -764,7 +775,47 @@ impl Task {
         }
     }
 
+    /// Ends what a call asked for and what must not outlive it. An actor's goes on after its answer, as all that it began, unless its time is over.
+    fn end_bounds(&mut self, id: u32, is_overdue: bool) {
+        let Some(bounds) = self.calls.get_mut(&id).map(|call| std::mem::take(&mut call.bounds)) else { return };
+        if self.actor.is_some() && !is_overdue {
+            return self.outlast(bounds);
+        }
+        let Some(state) = self.state() else { return };
+        // Those that were handed on are not there any more.
+        bounds.readers().for_each(|reader| state.resources.drop_reader(reader));
+    }
+
+    fn outlast(&mut self, bounds: Bounds) {
+        self.outlasting.retain(|bounds| !bounds.is_over());
+        if !bounds.is_over() {
+            self.outlasting.push(bounds);
+        }
+    }
+
+    /// The stream of an answer (`value`) lives no longer than the request for it might.
+    fn bind_stream(&mut self, started: &Started, value: &WireOut) {
+        let (Some((asker, _)), Wire::Array(answer)) = (&started.bound, value) else { return };
+        let Some(reader) = answer.get(BODY_OF_ANSWER).and_then(Wire::as_u32) else { return };
+        let asking = asker.and_then(|id| self.calls.get_mut(&id));
+        let until = match asking {
+            Some(call) => call.bounds.reads(reader),
+            // It ended in between.
+            None if asker.is_some() && self.actor.is_none() => {
+                return self.state().into_iter().for_each(|state| state.resources.drop_reader(reader));
+            }
+            None => {
+                let mut bounds = Bounds::default();
+                let until = bounds.reads(reader);
+                self.outlast(bounds);
+                until
+            }
+        };
+        self.state().into_iter().for_each(|state| state.resources.bind_reader(reader, until.clone()));
+    }
+
     fn finish(&mut self, id: u32) {
+        self.end_bounds(id, false);
         if let Some(call) = self.calls.remove(&id) {
             self.actor.iter_mut().for_each(|acting| drop(acting.ringing.remove(&id)));
             self.finished(call.finish());
@@ -843,6 +894,7 @@ impl Task {
                 call.end(Outcome::Wall);
             }
             self.turn(Some(id), instance::event("cancel", vec![id.into()])).await?;
+            self.end_bounds(id, true);
             self.finish(id);
         }
         Ok(())
@@ -875,6 +927,7 @@ impl Task {
                     }
                     Ok(ended) => {
                         let value = self.deliver(payer, ended);
+                        self.bind_stream(&started, &value);
                         instance::event("complete", vec![id.into(), true.into(), value])
                     }
                     Err(e) => instance::event("complete", vec![id.into(), false.into(), Wire::error(e.name, e.message)]),

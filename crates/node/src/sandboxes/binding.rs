@@ -8,15 +8,18 @@
 mod backups;
 mod commands;
 mod files;
+mod past;
+mod pattern;
 mod ports;
 mod processes;
 mod refusal;
+mod watches;
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -70,6 +73,8 @@ struct Room {
     /// The sandbox that it stands for; held while one is made, so that two first uses make one.
     id: tokio::sync::Mutex<Option<SandboxId>>,
     processes: Processes,
+    /// How many watches there have been.
+    watches: AtomicU64,
 }
 
 /// What a manifest says of a binding.
@@ -124,6 +129,7 @@ impl Rooms {
             name: name.to_owned(),
             id: tokio::sync::Mutex::default(),
             processes: Processes::default(),
+            watches: AtomicU64::new(0),
         });
         known.insert(key, Arc::clone(&room));
         Ok(room)
@@ -162,6 +168,11 @@ impl Call {
 struct Nothing {}
 
 impl Target for SandboxBinding {
+    /// What a worker's call wants done ends with it; `startProcess` has what goes on.
+    fn ends_with_call(&self) -> bool {
+        true
+    }
+
     fn fetch(&self, request: Request) -> BoxFuture<'static, Result<Response, CallError>> {
         let binding = self.clone();
         Box::pin(async move { Ok(binding.answer(request).await.unwrap_or_else(Refusal::into_response)) })
@@ -173,9 +184,7 @@ impl SandboxBinding {
         let url = Url::parse(&request.url).map_err(|error| Refusal::invalid(error.to_string()))?;
         let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
         let name = query.get("sandbox").ok_or_else(|| Refusal::invalid("no sandbox is named".to_owned()))?;
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-            return Err(Refusal::invalid(format!("a sandbox's name has 1 to {NAME_BYTES_MAX} bytes, and no control characters")));
-        }
+        check_name(name)?;
         let room = self.rooms.room(&self.worker, name)?;
         let call = Call { room, query, request };
         match url.path().trim_start_matches('/') {
@@ -202,6 +211,15 @@ impl SandboxBinding {
             "containerFetch" => self.container_fetch(call).await,
             "createBackup" => self.create_backup(call).await,
             "restoreBackup" => self.restore_backup(call).await,
+            "watch" => self.watch(call).await,
+            "createSnapshot" => self.create_snapshot(call).await,
+            "listSnapshots" => self.list_snapshots(call).await,
+            "restoreSnapshot" => self.restore_snapshot(call).await,
+            "deleteSnapshot" => self.delete_snapshot(call).await,
+            "fork" => self.fork(call).await,
+            "diff" => self.diff(call).await,
+            "commitBack" => self.commit_back(call).await,
+            "history" => self.history(call).await,
             "destroy" => self.destroy(call).await,
             other => Err(Refusal::new(
                 404,
@@ -226,8 +244,27 @@ impl SandboxBinding {
         Ok(match id.and_then(|id| sandboxes.get(id)) {
             Some(owned) if is_it(&owned) => Some(owned),
             // It was made before the node started, or has gone.
-            _ => sandboxes.list().into_iter().find(is_it),
+            // A node that was killed while one took another's place left both.
+            _ => sandboxes.list().into_iter().filter(is_it).max_by_key(|owned| owned.facts().created_ms),
         })
+    }
+
+    /// Those of this worker that are there.
+    fn count(&self) -> Result<usize, Refusal> {
+        let (sandboxes, owner) = (self.rooms.sandboxes.get().ok_or_else(Refusal::none)?, owner(&self.worker));
+        Ok(sandboxes.list().iter().filter(|owned| owned.facts().owner == owner).count())
+    }
+
+    /// What it begins with, and what the manifest wishes.
+    fn wished(&self, name: &str, template: &str) -> NewSandbox {
+        let millis = u64::try_from(self.sleeps_after().as_millis()).unwrap_or(u64::MAX);
+        NewSandbox {
+            profile: self.wishes.strict.map(|strict| if strict { Profile::Strict } else { Profile::Workstation }),
+            on_timeout: OnTimeout::Pause,
+            auto_resume: true,
+            metadata: named(name),
+            ..NewSandbox::of(&owner(&self.worker), template, Some(millis))
+        }
     }
 
     /// The sandbox behind a name: made where there is none, awake when this returns.
@@ -246,24 +283,17 @@ impl SandboxBinding {
 
     async fn make(&self, room: &Room) -> Result<Owned, Refusal> {
         let sandboxes = self.rooms.sandboxes.get().ok_or_else(Refusal::none)?;
-        let owner = owner(&room.worker);
-        if sandboxes.list().iter().filter(|owned| owned.facts().owner == owner).count() >= PER_WORKER_MAX {
-            return Err(Refusal::new(
-                429,
-                "TOO_MANY_SANDBOXES",
-                format!("a worker has at most {PER_WORKER_MAX} sandboxes; destroy one first"),
-            ));
-        }
+        self.has_room_for(1)?;
         room.processes.forget_all();
-        let millis = u64::try_from(self.sleeps_after().as_millis()).unwrap_or(u64::MAX);
-        let new = NewSandbox {
-            profile: self.wishes.strict.map(|strict| if strict { Profile::Strict } else { Profile::Workstation }),
-            on_timeout: OnTimeout::Pause,
-            auto_resume: true,
-            metadata: BTreeMap::from([(NAME.to_owned(), room.name.clone())]),
-            ..NewSandbox::of(&owner, "base", Some(millis))
-        };
-        Ok(sandboxes.create(new).await?)
+        Ok(sandboxes.create(self.wished(&room.name, "base")).await?)
+    }
+
+    fn has_room_for(&self, more: usize) -> Result<(), Refusal> {
+        if self.count()? + more > PER_WORKER_MAX {
+            let message = format!("a worker has at most {PER_WORKER_MAX} sandboxes; destroy one first");
+            return Err(Refusal::new(429, "TOO_MANY_SANDBOXES", message));
+        }
+        Ok(())
     }
 
     /// It sleeps no sooner than that from now. Nothing is written down while more than half of the time is left.
@@ -294,8 +324,10 @@ impl SandboxBinding {
     async fn destroy(&self, mut call: Call) -> Result<Response, Refusal> {
         let Nothing {} = call.arguments().await?;
         let mut id = call.room.id.lock().await;
-        if let Some(owned) = self.found(&call.room, id.as_ref())? {
+        // Should there be two, the name must not stand for the other from now on.
+        while let Some(owned) = self.found(&call.room, id.as_ref())? {
             owned.remove().await?;
+            *id = None;
         }
         *id = None;
         call.room.processes.forget_all();
@@ -306,6 +338,18 @@ impl SandboxBinding {
 /// Who owns the sandboxes of a worker: no key is called so.
 fn owner(worker: &WorkerName) -> String {
     format!("worker:{worker}")
+}
+
+/// What is written down of a sandbox that a worker calls so.
+fn named(name: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(NAME.to_owned(), name.to_owned())])
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(Refusal::invalid(format!("a sandbox's name has 1 to {NAME_BYTES_MAX} bytes, and no control characters")));
+    }
+    Ok(())
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Response, Refusal> {

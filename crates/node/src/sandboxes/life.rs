@@ -78,6 +78,11 @@ impl Owned {
         &self.inner.boxed
     }
 
+    /// Where its row is.
+    pub(super) fn records(&self) -> &Records {
+        &self.inner.records
+    }
+
     /// Where it is in its life.
     #[must_use]
     pub fn state(&self) -> State {

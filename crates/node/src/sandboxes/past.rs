@@ -1,5 +1,7 @@
 //! What a sandbox was, and what others began with: snapshots, forks, differences, commands.
 
+use std::collections::BTreeMap;
+
 use skep_sandbox::{Boxed, Command, FileChange, Input, Merged, Note, Past, Running, Snapshot, SnapshotId};
 
 use super::{Facts, Owned, SandboxError, Sandboxes, create::token, life::ends_in};
@@ -62,6 +64,18 @@ impl Sandboxes {
 
     /// Sandboxes that begin with the files of this one, for `timeout_ms` each; one answer for each.
     pub async fn fork(&self, of: &Owned, owner: &str, count: u32, timeout_ms: Option<u64>) -> Vec<Result<Owned, SandboxError>> {
+        self.fork_as(of, owner, vec![of.facts().metadata; count.min(FORKS_MAX + 1) as usize], timeout_ms).await
+    }
+
+    /// The same: one for each of these metadata.
+    pub(super) async fn fork_as(
+        &self,
+        of: &Owned,
+        owner: &str,
+        metadata: Vec<BTreeMap<String, String>>,
+        timeout_ms: Option<u64>,
+    ) -> Vec<Result<Owned, SandboxError>> {
+        let count = u32::try_from(metadata.len()).unwrap_or(u32::MAX);
         if !(1..=FORKS_MAX).contains(&count) {
             return vec![Err(SandboxError::Invalid(format!("a call makes 1 to {FORKS_MAX} forks")))];
         }
@@ -72,9 +86,9 @@ impl Sandboxes {
         let (this, of, owner) = (self.clone(), of.clone(), owner.to_owned());
         let forked = tokio::spawn(async move {
             let mut forks = Vec::new();
-            for made in of.boxed().fork(count, true).await {
+            for (made, metadata) in of.boxed().fork(count, true).await.into_iter().zip(metadata) {
                 forks.push(match made {
-                    Ok(boxed) => this.own(boxed, &of.facts(), &owner, timeout_ms).await,
+                    Ok(boxed) => this.own(boxed, &Facts { metadata, ..of.facts() }, &owner, timeout_ms).await,
                     Err(error) => Err(error.into()),
                 });
             }
@@ -107,12 +121,13 @@ impl Sandboxes {
             let _ = self.inner.records.remove(&id);
             return Err(error);
         }
-        let fork = self.inner.hold(boxed, facts);
+let fork = self.inner.hold(boxed, facts);
         if let Err(error) = fork.begin().await {
+            // Without its device it is not what was asked for.
             let _ = fork.remove().await;
             return Err(error);
         }
-        self.get(&id).ok_or(SandboxError::Gone(id))
+        Ok(fork)
     }
 }
 
@@ -147,6 +162,15 @@ impl Owned {
     /// When the history cannot be read.
     pub async fn history(&self) -> Result<Vec<Past>, SandboxError> {
         Ok(self.boxed().history().await?)
+    }
+
+    /// The snapshot that was taken before a command becomes one of its owner's: shown, begun with and removed like the others. Once only.
+    pub(super) async fn own_snapshot_before(&self, number: u64) -> Result<Option<SnapshotId>, SandboxError> {
+        let taken = self.snapshot_before(number).await?;
+        if let Some(id) = &taken {
+            self.records().own_snapshot(id, &self.facts().owner)?;
+        }
+        Ok(taken)
     }
 
     /// The files as they were before a command, if a snapshot was taken then.

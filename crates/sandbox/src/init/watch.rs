@@ -219,6 +219,11 @@ impl Found {
         let written = kind.is_some_and(|kind| kind.is_file()) && entry.metadata().is_ok_and(|found| found.len() > 0);
         Self { name: entry.file_name(), folder: kind.is_some_and(|kind| kind.is_dir()), written }
     }
+
+    /// As the kernel says it.
+    fn what(&self) -> ReadFlags {
+        if self.folder { ReadFlags::ISDIR } else { ReadFlags::empty() }
+    }
 }
 
 impl State {
@@ -250,11 +255,11 @@ impl State {
             places.retain(|place| place.watch != id);
             places.push(Within { watch: id, below: below.clone() });
             for entry in entries {
-                let below = below.join(entry.name);
+                let below = below.join(&entry.name);
                 if new {
-                    self.tell(id, &below, ChangeKind::Created);
+                    self.tell(id, &below, ChangeKind::Created, entry.what());
                     if entry.written {
-                        self.tell(id, &below, ChangeKind::Written);
+                        self.tell(id, &below, ChangeKind::Written, entry.what());
                     }
                 }
                 if entry.folder {
@@ -324,7 +329,7 @@ impl State {
                 (Some(name), Some(kind)) => self.changed(id, &below.join(name), kind, what),
                 // The folder above tells of those within; only of the watched one itself nobody else does.
                 (None, Some(kind @ (ChangeKind::Removed | ChangeKind::Renamed))) if below.as_os_str().is_empty() => {
-                    self.tell(id, Path::new("."), kind);
+                    self.tell(id, Path::new("."), kind, ReadFlags::ISDIR);
                 }
                 _ => {}
             }
@@ -332,7 +337,7 @@ impl State {
     }
 
     fn changed(&mut self, id: u64, path: &Path, kind: ChangeKind, what: ReadFlags) {
-        self.tell(id, path, kind);
+        self.tell(id, path, kind, what);
         let recursive = self.watches.get(&id).is_some_and(|watch| watch.watching.recursive);
         if !recursive || !what.contains(ReadFlags::ISDIR) {
             return;
@@ -350,7 +355,7 @@ impl State {
         }
     }
 
-    fn tell(&mut self, id: u64, path: &Path, kind: ChangeKind) {
+    fn tell(&mut self, id: u64, path: &Path, kind: ChangeKind, what: ReadFlags) {
         let Some(watch) = self.watches.get(&id) else { return };
         let there = matches!(kind, ChangeKind::Created | ChangeKind::Written | ChangeKind::Attributes);
         let entry = (watch.watching.entries && there).then(|| {
@@ -358,7 +363,8 @@ impl State {
             let names = Names::read();
             watch.user.does(|| files::entry(&at, &names)).and_then(|found| found).ok()
         });
-        let change = Change { path: path.to_string_lossy().into_owned(), kind, entry: entry.flatten() };
+        let (folder, moved) = (what.contains(ReadFlags::ISDIR), what.contains(ReadFlags::MOVED_TO));
+        let change = Change { path: path.to_string_lossy().into_owned(), kind, folder, moved, entry: entry.flatten() };
         if watch.queue.try_send(Queued::Line(line(&Noticed::Change(change)))).is_err() {
             watch.lost.set(true);
         }

@@ -1,5 +1,9 @@
 //! `env.SANDBOX`: workers and actors with computers of their own, on real sandboxes. As root only; what else a machine lacks is named.
 
+mod ends;
+mod past;
+mod watches;
+
 use std::{os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use http::{Method, StatusCode};

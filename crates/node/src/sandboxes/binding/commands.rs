@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use skep_isolate::{Body, BodyWriter, Response};
-use skep_sandbox::{Command, RequestError, Running, Sandbox, Status};
+use skep_sandbox::{Command, Note, RequestError, Running, Sandbox, Status};
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
-use super::{Awake, Call, Refusal, SandboxBinding, USER, answered, iso, json as answer_json};
+use super::{Awake, Call, Refusal, SandboxBinding, USER, answered, iso, json as answer_json, owner};
+use crate::sandboxes::{Owned, SandboxError};
 
 /// Most bytes kept of each stream of a command that is not streamed: what is more is passed over, and the answer says so.
 const KEPT_MAX: usize = 8 << 20;
@@ -43,6 +44,10 @@ pub(super) struct Run {
     timeout: Option<f64>,
     #[serde(default)]
     pub process_id: Option<String>,
+    #[serde(default)]
+    pub snapshot_before: bool,
+    #[serde(default)]
+    pub changes: bool,
 }
 
 impl Run {
@@ -96,6 +101,14 @@ impl Drop for Group {
     }
 }
 
+/// A command that has begun.
+pub(super) struct Begun {
+    /// In the history of its sandbox.
+    pub number: u64,
+    pub running: Running,
+    pub group: Group,
+}
+
 /// As a shell has it.
 pub(super) fn exit_code(status: Status) -> i32 {
     match status {
@@ -123,13 +136,31 @@ async fn keep(pipe: Option<pipe::Receiver>, kept: &Mutex<Kept>, came: &AtomicU64
 }
 
 impl SandboxBinding {
+    /// Starts a command, which is written down. Whoever wants it may be gone before it has begun: then it ends at once.
+    pub(super) async fn begin(&self, owned: &Owned, sandbox: &Sandbox, run: &Run) -> Result<Begun, Refusal> {
+        if run.snapshot_before {
+            self.has_room_for_snapshot()?;
+        }
+        let note = Note { author: owner(&self.worker), snapshot_before: run.snapshot_before, changes: run.changes };
+        let command = run.command(owned.facts().env)?;
+        let (owned, sandbox, snapshot_before) = (owned.clone(), sandbox.clone(), run.snapshot_before);
+        let begun = tokio::spawn(async move {
+            let (number, running) = owned.exec(command, note).await?;
+            let group = Group::of(&sandbox, &running);
+            if snapshot_before {
+                owned.own_snapshot_before(number).await?;
+            }
+            Ok::<_, SandboxError>(Begun { number, running, group })
+        });
+        begun.await.map_err(|_| Refusal::internal("starting the command broke off".to_owned()))?.map_err(Refusal::from)
+    }
+
     pub(super) async fn exec(&self, mut call: Call) -> Result<Response, Refusal> {
         let run: Run = call.arguments().await?;
         let (owned, sandbox) = self.sandbox(&call.room).await?;
         let _awake = self.keep_awake(&owned);
         let (began, timestamp) = (Instant::now(), iso(crate::now_ms()));
-        let mut running = sandbox.exec(run.command(owned.facts().env)?).await?;
-        let mut group = Group::of(&sandbox, &running);
+        let Begun { number, mut running, mut group } = self.begin(&owned, &sandbox, &run).await?;
         let (stdout, stderr) = (Mutex::<Kept>::default(), Mutex::<Kept>::default());
         let (out, err) = (running.stdout.take(), running.stderr.take());
         let came = AtomicU64::new(0);
@@ -166,6 +197,7 @@ impl SandboxBinding {
             "duration": began.elapsed().as_millis() as u64,
             "timestamp": timestamp,
             "truncated": stdout.truncated || stderr.truncated,
+            "number": number,
         }))
     }
 
@@ -173,18 +205,17 @@ impl SandboxBinding {
         let run: Run = call.arguments().await?;
         let (owned, sandbox) = self.sandbox(&call.room).await?;
         let awake = self.keep_awake(&owned);
-        let running = sandbox.exec(run.command(owned.facts().env)?).await?;
-        let group = Group::of(&sandbox, &running);
+        let Begun { number, running, group } = self.begin(&owned, &sandbox, &run).await?;
         let (writer, stream) = Body::channel();
-        tokio::spawn(follow(running, group, awake, writer, run.limit()));
+        tokio::spawn(follow((number, running), group, awake, writer, run.limit()));
         Ok(answered("text/event-stream", Body::Stream(stream)))
     }
 }
 
 /// Tells what a command writes until it ends. Who has stopped reading takes the command with it.
-async fn follow(running: Running, mut group: Group, _awake: Awake, writer: BodyWriter, limit: Duration) {
+async fn follow((number, running): (u64, Running), mut group: Group, _awake: Awake, writer: BodyWriter, limit: Duration) {
     let ended = {
-        let told = tell(running, &writer);
+        let told = tell(number, running, &writer);
         tokio::select! {
             ended = tokio::time::timeout(limit, told) => ended,
             () = writer.closed() => return,
@@ -201,9 +232,9 @@ async fn follow(running: Running, mut group: Group, _awake: Awake, writer: BodyW
     let _ = writer.write(last).await;
 }
 
-async fn tell(running: Running, writer: &BodyWriter) -> Result<Status, RequestError> {
+async fn tell(number: u64, running: Running, writer: &BodyWriter) -> Result<Status, RequestError> {
     let gone = |_| RequestError::Gone;
-    writer.write(event("start", &json!({ "pid": running.pid }))).await.map_err(gone)?;
+    writer.write(event("start", &json!({ "pid": running.pid, "number": number }))).await.map_err(gone)?;
     let mut heard = Heard::of(running);
     while let Some((stream, text)) = heard.next().await {
         writer.write(event(stream, &json!({ "data": text }))).await.map_err(gone)?;
@@ -339,7 +370,15 @@ mod tests {
 
     #[test]
     fn a_command_fits_into_a_packet_or_is_refused() {
-        let run = |command: String| Run { command, cwd: None, env: None, timeout: None, process_id: None };
+        let run = |command: String| Run {
+            command,
+            cwd: None,
+            env: None,
+            timeout: None,
+            process_id: None,
+            snapshot_before: false,
+            changes: false,
+        };
         assert!(run("x".repeat(COMMAND_MAX)).command(BTreeMap::new()).is_ok());
         assert!(run("x".repeat(COMMAND_MAX + 1)).command(BTreeMap::new()).is_err());
         for timeout in [f64::NAN, -1.0, f64::INFINITY, 1e300] {

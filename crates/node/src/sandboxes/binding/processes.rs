@@ -17,7 +17,12 @@ use skep_isolate::{Body, BodyWriter, Response};
 use skep_sandbox::{Running, Sandbox, Status};
 use tokio::sync::watch;
 
-use super::{Call, Nothing, Refusal, SandboxBinding, answered, commands, commands::Heard, commands::Run, iso, json as answer_json};
+use super::{
+    Call, Nothing, Refusal, SandboxBinding, answered, commands,
+    commands::Run,
+    commands::{Begun, Heard},
+    iso, json as answer_json,
+};
 
 /// Processes of one sandbox that are known, ended ones among them.
 const PROCESSES_MAX: usize = 64;
@@ -39,6 +44,7 @@ struct Ended {
 
 pub(super) struct Process {
     id: String,
+    number: u64,
     pid: u32,
     command: String,
     started_ms: i64,
@@ -84,7 +90,7 @@ impl Process {
     fn shown(&self) -> Value {
         let ended = *self.ended.borrow();
         let mut shown = json!({
-            "id": self.id, "pid": self.pid, "command": self.command, "status": self.status(), "startTime": iso(self.started_ms),
+            "id": self.id, "pid": self.pid, "command": self.command, "status": self.status(), "startTime": iso(self.started_ms), "number": self.number,
         });
         if let (Some(Ended { at_ms, status }), Some(shown)) = (ended, shown.as_object_mut()) {
             shown.insert("endTime".to_owned(), iso(at_ms).into());
@@ -198,12 +204,12 @@ impl SandboxBinding {
     pub(super) async fn start_process(&self, mut call: Call) -> Result<Response, Refusal> {
         let run: Run = call.arguments().await?;
         let (owned, sandbox) = self.sandbox(&call.room).await?;
-        let command = run.command(owned.facts().env)?;
         let processes = &call.room.processes;
         let id = processes.name(run.process_id.clone())?;
-        let running = sandbox.exec(command).await?;
+        let Begun { number, running, mut group } = self.begin(&owned, &sandbox, &run).await?;
         let process = Arc::new(Process {
             id: id.clone(),
+            number,
             pid: running.pid,
             command: run.command.clone(),
             started_ms: crate::now_ms(),
@@ -215,6 +221,8 @@ impl SandboxBinding {
         });
         let shown = process.shown();
         processes.all.lock().insert(id, Arc::clone(&process));
+        // From here on it goes on by itself.
+        group.let_go();
         if run.limit() < Duration::from_secs(50_000_000) {
             let (process, limit) = (Arc::clone(&process), run.limit());
             tokio::spawn(async move {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use skep_isolate::{Body, Response};
-use skep_sandbox::{FaultKind, RequestError};
+use skep_sandbox::{FaultKind, LifeError, RequestError};
 
 use crate::sandboxes::SandboxError;
 
@@ -72,7 +72,9 @@ impl From<SandboxError> for Refusal {
     fn from(error: SandboxError) -> Self {
         let message = error.to_string();
         match error {
-            SandboxError::Request(error) => error.into(),
+            SandboxError::Request(error) | SandboxError::Life(LifeError::Within(error)) => error.into(),
+            SandboxError::Life(LifeError::NoFork) => Self::new(409, "NO_PARENT", message),
+            SandboxError::Life(LifeError::NoSnapshot(_)) | SandboxError::NoTemplate(_) => Self::new(404, "SNAPSHOT_NOT_FOUND", message),
             SandboxError::Gone(_) => Self::new(404, "SANDBOX_GONE", message),
             SandboxError::Full(_) => Self::new(429, "TOO_MANY_SANDBOXES", message),
             SandboxError::Busy => Self::new(429, "BUSY", message),
