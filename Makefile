@@ -53,7 +53,7 @@ bench: build ## make bench SUITE=isolates
 
 soak: image ## long runs: churn, fuzzing by properties, kill -9 by the thousand
 	PROPTEST_CASES=100000 cargo test --release --locked --workspace --test isolates -- --include-ignored
-	cargo test --release --locked --workspace --lib --test log_kill --test pages --test simulation --test actors --test sandboxes -- --ignored
+	cargo test --release --locked --workspace --lib --test log_kill --test pages --test simulation --test actors --test sandboxes --test sandbox_wire -- --ignored
 
 fuzz: ## the host-call boundary under libFuzzer, five minutes; needs a nightly compiler (rustup toolchain install nightly)
 	crates/isolate/fuzz/run.sh 300

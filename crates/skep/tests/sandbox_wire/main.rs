@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 mod attacks;
+mod browser;
 mod commands;
 mod house;
 mod images;
