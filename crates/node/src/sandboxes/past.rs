@@ -121,9 +121,13 @@ impl Sandboxes {
             let _ = self.inner.records.remove(&id);
             return Err(error);
         }
-let fork = self.inner.hold(boxed, facts);
-        if let Err(error) = fork.begin().await {
-            // Without its device it is not what was asked for.
+        let fork = self.inner.hold(boxed, facts);
+        let begun = match fork.attach().await {
+            Ok(()) => fork.begin().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = begun {
+            // Without its device, or what its template starts, it is not what was asked for.
             let _ = fork.remove().await;
             return Err(error);
         }
