@@ -9,8 +9,10 @@ It is not: a test.
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -49,6 +51,8 @@ class Node:
         self.program, self.settings = str(program), settings
 
     def __enter__(self):
+        # Whoever ends the tests ends the node, too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         if os.geteuid() != 0:
             raise Missing("root: sandboxes with all fences need it, and so does a resolver of one's own")
         if shutil.which("unshare") is None:

@@ -39,6 +39,8 @@ export default defineConfig({
     isolate: true,
     environment: 'node',
     setupFiles: [join(root, 'tests/globalFetchFallback.setup.ts')],
-    fileParallelism: false,
+    // In debug mode there is one sandbox for all.
+    fileParallelism: process.env.E2B_MODE === 'full',
+    maxWorkers: 3,
   },
 })
