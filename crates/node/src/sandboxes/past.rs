@@ -172,7 +172,8 @@ impl Owned {
     pub(super) async fn own_snapshot_before(&self, number: u64) -> Result<Option<SnapshotId>, SandboxError> {
         let taken = self.snapshot_before(number).await?;
         if let Some(id) = &taken {
-            self.records().own_snapshot(id, &self.facts().owner)?;
+            let facts = self.facts();
+            self.records().own_snapshot(id, &facts.owner, &facts.setup)?;
         }
         Ok(taken)
     }

@@ -85,8 +85,8 @@ impl Records {
         let setup = written(setup)?;
         let mut database = self.database.lock();
         let change = database.transaction()?;
-        change.execute("INSERT INTO snapshot_setup (id, setup) VALUES (?1, ?2)", [id.as_str(), &setup])?;
-        change.execute("INSERT INTO snapshot (id, owner) VALUES (?1, ?2)", [id.as_str(), owner])?;
+        change.execute("INSERT OR IGNORE INTO snapshot_setup (id, setup) VALUES (?1, ?2)", [id.as_str(), &setup])?;
+        change.execute("INSERT OR IGNORE INTO snapshot (id, owner) VALUES (?1, ?2)", [id.as_str(), owner])?;
         change.commit()
     }
 
