@@ -81,6 +81,8 @@ pub(crate) struct Node {
     pub stamp: Stamp,
     /// Names of this inode.
     pub links: u64,
+    /// Bytes on the disk: holes are none.
+    pub kept: u64,
 }
 
 impl Node {
@@ -97,7 +99,8 @@ impl Node {
             _ => return None,
         };
         let (user, group) = (stat.st_uid, stat.st_gid);
-        Some(Self { path, kind, mode: stat.st_mode & 0o7777, user, group, stamp: Stamp::of(stat), links: stat.st_nlink.into() })
+        let kept = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        Some(Self { path, kind, mode: stat.st_mode & 0o7777, user, group, stamp: Stamp::of(stat), links: stat.st_nlink.into(), kept })
     }
 
     pub(crate) fn is_folder(&self) -> bool {

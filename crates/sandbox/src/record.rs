@@ -21,6 +21,9 @@ use crate::{
     state::{Policy, State},
 };
 
+/// In the folder of a sandbox.
+const RECORD: &str = "record.json";
+
 /// What is written of a sandbox. Of an unknown version nothing is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +43,9 @@ pub struct Record {
     /// What it is a fork of.
     #[serde(default)]
     pub origin: Option<Origin>,
+    /// The host's boot in which its layers were made, as long as they may not be on the disk: in a later one they are not to be trusted.
+    #[serde(default)]
+    pub unsynced: Option<String>,
 }
 
 /// A process of the host that cannot be mistaken for a later one of the same number.
@@ -112,10 +118,29 @@ impl Store {
 
     /// Durable when it returns.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
+        replace(&self.folder_of(&record.spec.id), RECORD, &serde_json::to_vec_pretty(record)?)
+    }
+
+    /// The first one: there for the next node from now on, and durable after [`Self::keep`].
+    pub(crate) fn begin(&self, record: &Record) -> io::Result<()> {
         let folder = self.folder_of(&record.spec.id);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        replace(&folder, "record.json", &serde_json::to_vec_pretty(record)?)?;
+        let beside = folder.join(format!("{RECORD}.new"));
+        fs::write(&beside, serde_json::to_vec_pretty(record)?)?;
+        fs::rename(&beside, folder.join(RECORD))
+    }
+
+    /// Brings to the disk the record that is there, and its name. It may be written again meanwhile.
+    pub(crate) fn keep(&self, id: &SandboxId) -> io::Result<()> {
+        let folder = self.folder_of(id);
+        File::open(folder.join(RECORD))?.sync_all()?;
+        File::open(&folder)?.sync_all()?;
         File::open(self.folder.join("box"))?.sync_all()
+    }
+
+    /// After a loss of power, this one is found or the one before: for what says then the same of a sandbox.
+    pub(crate) fn amend(&self, record: &Record) -> io::Result<()> {
+        beside(&self.folder_of(&record.spec.id), RECORD, &serde_json::to_vec_pretty(record)?)
     }
 
     /// All that are written down; folders of which nothing is are removed, and counted.
@@ -135,14 +160,14 @@ impl Store {
     }
 
     fn read_one(&self, folder: &Path) -> Option<Record> {
-        let record: Record = serde_json::from_slice(&fs::read(folder.join("record.json")).ok()?).ok()?;
+        let record: Record = serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()?;
         (record.version == 1 && self.folder_of(&record.spec.id) == folder && record.place.folder == folder).then_some(record)
     }
 
     /// The record goes first here, and is gone for good before anything else: what is left of the folder is then an unfinished removal.
     pub(crate) fn remove(&self, id: &SandboxId) -> io::Result<()> {
         let folder = self.folder_of(id);
-        match fs::remove_file(folder.join("record.json")) {
+        match fs::remove_file(folder.join(RECORD)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -188,14 +213,19 @@ fn mark(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// The whole new content or the whole old one, whatever happens.
+/// The whole new content or the whole old one, whatever happens; the new one for good when it returns.
 pub(crate) fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    beside(folder, name, content)?;
+    File::open(folder)?.sync_all()
+}
+
+/// The whole new content or the whole old one, whatever happens.
+fn beside(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let beside = folder.join(format!("{name}.new"));
     let mut file = File::create(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&beside, folder.join(name))?;
-    File::open(folder)?.sync_all()
+    fs::rename(&beside, folder.join(name))
 }
 
 #[cfg(test)]
@@ -217,7 +247,7 @@ mod tests {
             range: Range { first: 0x7000_0000 },
         };
         let policy = Policy { timeout_ms: None, on_timeout: OnTimeout::Stop, auto_resume: false };
-        Record { version: 1, spec, place, policy, state: State::Paused, process: Process::of(1), origin: None }
+        Record { version: 1, spec, place, policy, state: State::Paused, process: Process::of(1), origin: None, unsynced: None }
     }
 
     #[test]
@@ -225,6 +255,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let record = record(&store);
+        store.begin(&record).unwrap();
+        store.keep(&record.spec.id).unwrap();
+        store.amend(&record).unwrap();
         store.write(&record).unwrap();
         for (name, text) in [("iaaaaaaaaaaaaaaaaaaaa", "{"), ("other", "{}"), ("moved", &serde_json::to_string(&record).unwrap())] {
             fs::create_dir(folder.path().join("box").join(name)).unwrap();

@@ -26,10 +26,11 @@ use crate::{
     snapshot::{
         Origin, SnapshotId, Snapshots,
         chunks::ChunkError,
+        random,
         store::{ChunkStore, Folder},
-        taking::Shadow,
+        taking::{self, Shadow},
     },
-    spec::{Place, Rootfs, Spec},
+    spec::{Place, Rootfs, Spec, boot_id},
     state::{Effect, Input, Policy, State, Stop, step},
     zygote::{Zygote, ZygoteError},
 };
@@ -117,6 +118,8 @@ pub(crate) struct Shared {
     zygote: Zygote,
     cgroups: Cgroups,
     host: Host,
+    /// This boot of the host.
+    boot: String,
     ranges: Mutex<Ranges>,
     pub(crate) boxes: Mutex<HashMap<SandboxId, Boxed>>,
 }
@@ -136,6 +139,8 @@ pub(crate) struct Inner {
     pub(crate) place: Place,
     /// The numbers of its commands.
     pub(crate) book: Arc<tokio::sync::Mutex<Book>>,
+    /// Whether the layers that it began with may not be on the disk yet.
+    pub(crate) unsynced: watch::Sender<bool>,
     /// What its last snapshot left for the next.
     pub(crate) shadow: Arc<tokio::sync::Mutex<Option<Shadow>>>,
 }
@@ -172,12 +177,14 @@ impl Sandboxes {
         let images = Images::open(&config.folder)?;
         let (records, unfinished) = store.read()?;
         let (ranges, boxes) = Default::default();
-        let shared = Arc::new(Shared { store, images, snapshots, chunks, zygote, cgroups, host, ranges, boxes });
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+        let shared = Arc::new(Shared { store, images, snapshots, chunks, zygote, cgroups, host, boot, ranges, boxes });
         let mut opened = Opened { leaks: unfinished, ..Opened::default() };
         let groups: BTreeSet<String> = records.iter().map(|record| record.place.group.clone()).collect();
         for record in records {
             shared.find_again(record, &mut opened).await?;
         }
+        shared.sync_layers().await?;
         let (images, held) = (shared.images.clone(), shared.held());
         opened.leaks += spawn_blocking(move || images.sweep(&held)).await.map_err(io::Error::other)??;
         for leaked in shared.cgroups.names(&shared.store.prefix()).difference(&groups) {
@@ -262,18 +269,45 @@ impl Shared {
         origin: Option<Origin>,
         start: bool,
     ) -> Result<Boxed, LifeError> {
+        self.make_of(spec, rootfs, policy, origin, start, None).await
+    }
+
+    /// The same of layers that are not on the disk yet; whoever asks sees to it ([`Boxed::is_synced`]).
+    pub(crate) async fn make_unsynced(
+        self: &Arc<Self>,
+        spec: Spec,
+        rootfs: Rootfs,
+        policy: Policy,
+        origin: Origin,
+        start: bool,
+    ) -> Result<Boxed, LifeError> {
+        self.make_of(spec, rootfs, policy, Some(origin), start, Some(self.boot.clone())).await
+    }
+
+    async fn make_of(
+        self: &Arc<Self>,
+        spec: Spec,
+        rootfs: Rootfs,
+        policy: Policy,
+        origin: Option<Origin>,
+        start: bool,
+        unsynced: Option<String>,
+    ) -> Result<Boxed, LifeError> {
         let _layers_stay = self.images.using().await;
         let range = lock(&self.ranges).take().ok_or(LifeError::Ranges)?;
         let group = format!("{}{}", self.store.prefix(), spec.id);
         let place = Place { rootfs, folder: self.store.folder_of(&spec.id), group, range };
         let state = if start { State::Starting } else { State::Stopped { why: Stop::Asked } };
-        let record = Record { version: 1, spec, place, policy, state, process: None, origin };
+        let record = Record { version: 1, spec, place, policy, state, process: None, origin, unsynced };
         let boxed = Boxed::of(self, record, None);
         let started = {
             let mut life = boxed.inner.life.lock().await;
-            match boxed.write(&life.record).await {
-                Ok(()) if start => boxed.launch(self, &mut life).await,
-                Ok(()) => Ok(()),
+            match boxed.begin(&life.record).await {
+                Ok(()) => {
+                    let launch = async { if start { boxed.launch(self, &mut life).await } else { Ok(()) } };
+                    let (launched, kept) = tokio::join!(launch, boxed.keep());
+                    launched.and(kept.map_err(LifeError::from))
+                }
                 Err(error) => Err(error.into()),
             }
         };
@@ -307,6 +341,9 @@ impl Shared {
             }
             opened.stopped += 1;
         }
+        if record.unsynced.as_ref().is_some_and(|boot| *boot != self.boot) && record.state != State::Removing {
+            record.state = State::Stopped { why: Stop::Torn };
+        }
         let removing = record.state == State::Removing;
         let boxed = Boxed::of(self, record, alive);
         if removing {
@@ -318,6 +355,21 @@ impl Shared {
         }
         boxed.write(&boxed.inner.life.lock().await.record).await?;
         lock(&self.boxes).insert(boxed.inner.id.clone(), boxed.clone());
+        Ok(())
+    }
+
+    /// Forks of an earlier node of this boot, which may not have come to bring them to the disk.
+    async fn sync_layers(self: &Arc<Self>) -> io::Result<()> {
+        let unsynced = |boxed: &&Boxed| *boxed.inner.unsynced.borrow() && *boxed.inner.state.borrow() != State::Stopped { why: Stop::Torn };
+        let boxes: Vec<Boxed> = lock(&self.boxes).values().filter(unsynced).cloned().collect();
+        if boxes.is_empty() {
+            return Ok(());
+        }
+        let layers = self.snapshots.layers();
+        spawn_blocking(move || taking::bring_to_disk(&layers)).await??;
+        for boxed in boxes {
+            boxed.is_synced().await?;
+        }
         Ok(())
     }
 
@@ -340,12 +392,14 @@ impl Boxed {
     fn of(shared: &Arc<Shared>, record: Record, sandbox: Option<Sandbox>) -> Self {
         let (state, _) = watch::channel(record.state.clone());
         let (id, place) = (record.spec.id.clone(), record.place.clone());
+        let (unsynced, _) = watch::channel(record.unsynced.is_some());
         let boxed = Self {
             inner: Arc::new(Inner {
                 id,
                 place,
                 book: Arc::default(),
                 shadow: Arc::default(),
+                unsynced,
                 shared: Arc::downgrade(shared),
                 life: tokio::sync::Mutex::new(Life { record, sandbox: sandbox.clone() }),
                 state,
@@ -396,9 +450,12 @@ impl Boxed {
         if effects.contains(&Effect::Refuse) {
             return Err(LifeError::Refused(before));
         }
+        if effects.contains(&Effect::Launch) {
+            life.record.spec.boot = boot_id(random()?);
+        }
         life.record.state = next;
         for effect in effects {
-            if let Err(error) = self.carry_out(shared, life, effect).await {
+            if let Err(error) = self.carry_out(shared, life, input, effect).await {
                 // What is being removed stays so: it is tried again.
                 if life.record.state != State::Removing && effect != Effect::Launch {
                     life.record.state = before;
@@ -410,8 +467,9 @@ impl Boxed {
         Ok(())
     }
 
-    async fn carry_out(&self, shared: &Arc<Shared>, life: &mut Life, effect: Effect) -> Result<(), LifeError> {
+    async fn carry_out(&self, shared: &Arc<Shared>, life: &mut Life, input: Input, effect: Effect) -> Result<(), LifeError> {
         match (effect, life.sandbox.clone()) {
+            (Effect::Record, _) if input == Input::Started => Ok(self.amend(&life.record).await?),
             (Effect::Record, _) => Ok(self.write(&life.record).await?),
             (Effect::Launch, _) => Box::pin(self.launch(shared, life)).await,
             (Effect::Freeze, Some(sandbox)) => Ok(sandbox.freeze().await?),
@@ -453,6 +511,19 @@ impl Boxed {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// The layers that it began with are on the disk: written down, if it is still there.
+    pub(crate) async fn is_synced(&self) -> io::Result<()> {
+        let mut life = self.inner.life.lock().await;
+        if life.record.unsynced.is_none() || life.record.state == State::Removing {
+            return Ok(());
+        }
+        let record = Record { unsynced: None, ..life.record.clone() };
+        self.write(&record).await?;
+        life.record = record;
+        self.inner.unsynced.send_replace(false);
+        Ok(())
+    }
+
     /// Notices when its init ends by itself.
     fn watch(&self, sandbox: Sandbox) {
         let inner = Arc::downgrade(&self.inner);
@@ -475,6 +546,23 @@ impl Boxed {
         spawn_blocking(move || shared.store.write(&record)).await?
     }
 
+    /// The first record.
+    async fn begin(&self, record: &Record) -> io::Result<()> {
+        let (shared, record) = (self.inner.shared.upgrade().ok_or(io::ErrorKind::NotConnected)?, record.clone());
+        spawn_blocking(move || shared.store.begin(&record)).await?
+    }
+
+    async fn keep(&self) -> io::Result<()> {
+        let (shared, id) = (self.inner.shared.upgrade().ok_or(io::ErrorKind::NotConnected)?, self.inner.id.clone());
+        spawn_blocking(move || shared.store.keep(&id)).await?
+    }
+
+    /// That it runs, or could not be started: after a loss of power both are the same.
+    async fn amend(&self, record: &Record) -> io::Result<()> {
+        let (shared, record) = (self.inner.shared.upgrade().ok_or(io::ErrorKind::NotConnected)?, record.clone());
+        spawn_blocking(move || shared.store.amend(&record)).await?
+    }
+
     async fn clear(&self, shared: &Arc<Shared>, life: &mut Life) -> io::Result<()> {
         let (store, id, group) = (Arc::clone(shared), self.inner.id.clone(), life.record.place.group.clone());
         spawn_blocking(move || {
@@ -489,7 +577,9 @@ impl Boxed {
 
     /// Layers that it was the last to name go when nobody waits; those which are missed now are found when the node starts next.
     fn let_go_of_layers(&self, shared: &Arc<Shared>) {
-        if self.inner.place.rootfs.folders().count() > 1 {
+        // Where it cannot be looked at, there is one.
+        let shadow = self.inner.shadow.try_lock().map_or(true, |shadow| shadow.is_some());
+        if shadow || self.inner.place.rootfs.folders().count() > 1 {
             let shared = Arc::clone(shared);
             tokio::spawn(async move { drop(shared.collect_layers().await) });
         }

@@ -13,7 +13,10 @@ use crate::layer::{Copied, Kind, Node, Stamp, Time};
 /// A tree as it was when a layer was made of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Remembered {
-    entries: HashMap<PathBuf, Known>,
+    /// As they were walked: the next walk finds most of them in the same order.
+    entries: Vec<(PathBuf, Known)>,
+    /// Their places, in the order of paths.
+    by_path: Vec<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,17 +42,41 @@ impl Remembered {
             Known { kind: node.kind, mode: node.mode, user: node.user, group: node.group, stamp: node.stamp, sure }
         };
         let there = nodes.iter().filter(|node| !copied.missed.contains(&node.path));
-        Self { entries: there.map(|node| (node.path.clone(), known(node))).collect() }
+        let entries: Vec<(PathBuf, Known)> = there.map(|node| (node.path.clone(), known(node))).collect();
+        let mut by_path: Vec<u32> = (0..entries.len()).filter_map(|place| u32::try_from(place).ok()).collect();
+        by_path.sort_unstable_by_key(|&place| bytes(&entries[place as usize].0));
+        Self { entries, by_path }
     }
 
     /// Whether the copy of this file is still what the file is.
     pub(crate) fn has(&self, node: &Node) -> bool {
-        self.entries.get(&node.path).is_some_and(|known| known.is(node))
+        self.place(&node.path).is_some_and(|place| self.entries[place].1.is(node))
     }
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
+
+    fn place(&self, path: &Path) -> Option<usize> {
+        let found = self.by_path.binary_search_by_key(&bytes(path), |&place| bytes(&self.entries[place as usize].0));
+        found.ok().map(|at| self.by_path[at] as usize)
+    }
+
+    /// The places of entries that are asked for in about the order of this tree.
+    fn places<'a>(&'a self, now: &'a [Node]) -> impl Iterator<Item = Option<usize>> + 'a {
+        let mut next = 0;
+        now.iter().map(move |node| {
+            let expected = self.entries.get(next).filter(|(path, _)| bytes(path) == bytes(&node.path)).map(|_| next);
+            let place = expected.or_else(|| self.place(&node.path));
+            next = place.map_or(next, |place| place + 1);
+            place
+        })
+    }
+}
+
+/// Paths of a tree are written in one way: their bytes say whether they are the same.
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
 }
 
 /// Whether it was so long before that no step of a clock can have hidden it.
@@ -83,54 +110,59 @@ impl Changes {
 
 /// From the copy to now. `now` has each folder before what is in it. `None`: no layer over the copy can say it.
 pub(crate) fn since(before: &Remembered, now: &[Node]) -> Option<Changes> {
-    let there: HashMap<&Path, &Node> = now.iter().map(|node| (&*node.path, node)).collect();
+    // Nothing is hashed but folders: what has not changed costs a comparison.
+    let folders: HashMap<&Path, usize> = (0..now.len()).filter(|&at| now[at].is_folder()).map(|at| (&*now[at].path, at)).collect();
     let mut hidden: HashSet<&Path> = HashSet::new();
-    let mut said: HashMap<&Path, bool> = HashMap::new();
-    for node in now {
-        let under = node.path.parent().is_some_and(|folder| hidden.contains(folder));
-        let old = before.entries.get(&node.path).filter(|_| !under);
+    let mut said: Vec<Option<bool>> = vec![None; now.len()];
+    let mut found = vec![false; before.entries.len()];
+    for ((at, node), place) in now.iter().enumerate().zip(before.places(now)) {
+        if let Some(place) = place {
+            found[place] = true;
+        }
+        let under = !hidden.is_empty() && node.path.parent().is_some_and(|folder| hidden.contains(folder));
+        let old = place.filter(|_| !under).map(|place| &before.entries[place].1);
         if under && node.is_folder() {
             hidden.insert(&node.path);
         }
-        match (old.map(|old| (old, old.kind)), node.kind) {
-            (Some((old, _)), _) if old.is(node) => continue,
-            (Some((_, Kind::Folder { opaque: false })), Kind::Folder { opaque: true }) => {
+        said[at] = match (old, old.map(|old| old.kind), node.kind) {
+            (Some(old), ..) if old.is(node) => continue,
+            (_, Some(Kind::Folder { opaque: false }), Kind::Folder { opaque: true }) => {
                 hidden.insert(&node.path);
-                said.insert(&node.path, true);
+                Some(true)
             }
-            (Some((_, Kind::Folder { opaque: true })), Kind::Folder { opaque: false }) => return None,
+            (_, Some(Kind::Folder { opaque: true }), Kind::Folder { opaque: false }) => return None,
             // The copy's own says that it is opaque: said once more it would hide the copy.
-            (Some((_, Kind::Folder { .. })), Kind::Folder { .. }) => drop(said.insert(&node.path, false)),
-            (_, Kind::Folder { opaque }) => drop(said.insert(&node.path, opaque)),
-            _ => drop(said.insert(&node.path, false)),
-        }
+            (_, Some(Kind::Folder { .. }), Kind::Folder { .. }) => Some(false),
+            (_, _, Kind::Folder { opaque }) => Some(opaque),
+            _ => Some(false),
+        };
     }
-    let gone = gone(before, &there, &hidden)?;
-    let changed: Vec<&Path> = said.keys().copied().collect();
+    let gone = gone(before, &found, &folders, &hidden)?;
+    let changed: Vec<&Path> = (0..now.len()).filter(|&at| said[at].is_some()).map(|at| &*now[at].path).collect();
     for path in changed.into_iter().chain(gone.iter().map(PathBuf::as_path)) {
         for folder in path.ancestors().skip(1) {
-            if said.contains_key(folder) {
+            let folder = *folders.get(folder)?;
+            if said[folder].is_some() {
                 break;
             }
-            said.insert(there.get(folder)?.path.as_path(), false);
+            said[folder] = Some(false);
         }
     }
-    let nodes = now.iter().filter_map(|node| {
-        let opaque = *said.get(&*node.path)?;
+    let nodes = now.iter().zip(said).filter_map(|(node, said)| {
+        let opaque = said?;
         Some(if node.is_folder() { Node { kind: Kind::Folder { opaque }, ..node.clone() } } else { node.clone() })
     });
     Some(Changes { nodes: nodes.collect(), gone })
 }
 
-/// The topmost of what was there and is not.
-fn gone(before: &Remembered, there: &HashMap<&Path, &Node>, hidden: &HashSet<&Path>) -> Option<Vec<PathBuf>> {
+/// The topmost of what was there and was not found.
+fn gone(before: &Remembered, found: &[bool], folders: &HashMap<&Path, usize>, hidden: &HashSet<&Path>) -> Option<Vec<PathBuf>> {
     let mut gone = Vec::new();
-    for (path, old) in before.entries.iter().filter(|(path, _)| !there.contains_key(path.as_path())) {
+    for ((path, old), _) in before.entries.iter().zip(found).filter(|(_, found)| !**found) {
         let folder = path.parent()?;
-        match there.get(folder) {
-            Some(now) if now.is_folder() && !hidden.contains(folder) => {}
+        if !folders.contains_key(folder) || hidden.contains(folder) {
             // With its folder.
-            _ => continue,
+            continue;
         }
         if old.kind == Kind::Gone {
             // What is below the copy would have to come to light again.
@@ -152,7 +184,7 @@ mod tests {
 
     fn node(path: &str, kind: Kind, changed: i64) -> Node {
         let stamp = Stamp { inode: 1, bytes: 0, modified: (changed, 0), changed: (changed, 0) };
-        Node { path: path.into(), kind, mode: 0o644, user: 0, group: 0, stamp, links: 1 }
+        Node { path: path.into(), kind, mode: 0o644, user: 0, group: 0, stamp, links: 1, kept: 0 }
     }
 
     /// What an overlay shows of layers, topmost first; the value is the time that tells contents apart.

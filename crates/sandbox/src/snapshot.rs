@@ -42,11 +42,16 @@ impl SnapshotId {
     }
 }
 
+/// Bytes that nobody guesses.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut random = [0; N];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    Ok(random)
+}
+
 /// A hundred random bits in letters and digits.
 pub(crate) fn random_text() -> io::Result<String> {
-    let mut random = [0; 13];
-    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-    let mut text = skep_id::base32(&random);
+    let mut text = skep_id::base32(&random::<13>()?);
     text.truncate(20);
     Ok(text)
 }
@@ -182,9 +187,9 @@ impl Snapshots {
         self.folder.join("changes")
     }
 
-    /// Removes layers of changes that neither a snapshot nor one of these trees names; how many.
-    pub fn collect<'a>(&self, used_by: impl IntoIterator<Item = &'a Rootfs>) -> io::Result<usize> {
-        let mut used: BTreeSet<PathBuf> = BTreeSet::new();
+    /// Removes layers of changes that neither a snapshot nor one of these trees names, and that are not among `kept`; how many.
+    pub fn collect<'a>(&self, used_by: impl IntoIterator<Item = &'a Rootfs>, kept: Vec<PathBuf>) -> io::Result<usize> {
+        let mut used: BTreeSet<PathBuf> = kept.into_iter().collect();
         let mut name = |rootfs: &Rootfs| used.extend(rootfs.folders().filter_map(Path::parent).map(Path::to_owned));
         used_by.into_iter().for_each(&mut name);
         self.known().values().for_each(|snapshot| name(&snapshot.rootfs));
@@ -247,11 +252,11 @@ mod tests {
         snapshots.write(&first).unwrap();
         snapshots.write(&second).unwrap();
         let sandbox = Rootfs { layers: vec![b.clone()], parts: vec![] };
-        assert_eq!(snapshots.collect([&sandbox]).unwrap(), 1);
+        assert_eq!(snapshots.collect([&sandbox], vec![a.parent().unwrap().to_owned()]).unwrap(), 1);
         assert!(a.exists() && b.exists() && !c.exists());
         assert!(snapshots.forget(&second.id).unwrap() && !snapshots.forget(&second.id).unwrap());
-        assert_eq!(snapshots.collect([&sandbox]).unwrap(), 0, "a sandbox names it");
-        assert_eq!(snapshots.collect([]).unwrap(), 1);
+        assert_eq!(snapshots.collect([&sandbox], vec![]).unwrap(), 0, "a sandbox names it");
+        assert_eq!(snapshots.collect([], vec![]).unwrap(), 1);
         drop(snapshots);
         let snapshots = Snapshots::open(folder.path()).unwrap();
         assert_eq!(snapshots.known().values().collect::<Vec<_>>(), [&first]);

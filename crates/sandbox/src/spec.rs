@@ -237,6 +237,15 @@ impl Rootfs {
     }
 }
 
+/// A UUID of version 4.
+pub(crate) fn boot_id(random: [u8; 16]) -> String {
+    let mut bytes = random;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
+}
+
 /// Whether a path is absolute, not the root itself, and names each step.
 fn is_plain(path: &str) -> bool {
     let Some(rest) = path.strip_prefix('/') else { return false };

@@ -41,6 +41,8 @@ pub enum Stop {
     NotStarted,
     /// The node that ran it died, and it was not found again.
     NodeDied,
+    /// The host lost power before the files that it began with were on the disk: there may be only a part of them. It does not start again.
+    Torn,
 }
 
 /// What the owner of a sandbox decided once.
@@ -138,6 +140,7 @@ pub fn step(state: &State, policy: &Policy, input: Input, now_ms: u64) -> (State
         (State::Paused, Input::Traffic) if policy.auto_resume => (running(), vec![Thaw, Record]),
         // Frozen processes cannot hear that they are to end.
         (State::Paused, Input::Stop) => (State::Stopped { why: Stop::Asked }, vec![Thaw, ShutDown, Record]),
+        (State::Stopped { why: Stop::Torn }, Input::Resume | Input::Traffic) => stay(vec![Refuse]),
         (State::Stopped { .. }, Input::Resume) => (State::Starting, vec![Record, Launch]),
         (State::Stopped { .. }, Input::Traffic) if policy.auto_resume => (State::Starting, vec![Record, Launch]),
         (State::Stopped { .. }, Input::Stop | Input::InitEnded) => stay(vec![]),

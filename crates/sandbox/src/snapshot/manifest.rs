@@ -388,7 +388,7 @@ impl Entry {
         }
         let stamp = Stamp { inode: 0, bytes: 0, modified: self.modified, changed: self.modified };
         let (mode, user, group) = (self.mode & 0o7777, self.user, self.group);
-        layer::dress(target, &Node { path: path.to_owned(), kind: Kind::File, mode, user, group, stamp, links: 1 })
+        layer::dress(target, &Node { path: path.to_owned(), kind: Kind::File, mode, user, group, stamp, links: 1, kept: 0 })
     }
 
     fn dress_by_name(&self, folder: &OwnedFd, name: &OsStr) -> io::Result<()> {

@@ -16,14 +16,14 @@ use super::{
     Origin, Snapshot, SnapshotId,
     chunks::ChunkName,
     manifest::{self, Saved},
-    over,
-    taking::{self, Taking},
+    over, random,
+    taking::{self, Durable, Shadow, Taking},
 };
 use crate::{
     diff::{Change, differences, trees},
     sandboxes::{Boxed, LifeError, Sandboxes, Shared, now_ms},
-    spec::{MOST_LAYERS, Rootfs, Spec},
-    state::{Policy, State},
+    spec::{MOST_LAYERS, Rootfs, Spec, boot_id},
+    state::{Policy, State, Stop},
 };
 
 /// A fork has an upper of its own, and one further snapshot lays two layers over what it began with.
@@ -140,8 +140,13 @@ impl Shared {
         let _alone = self.snapshots.making.write().await;
         let boxes: Vec<Boxed> = crate::sandboxes::lock(&self.boxes).values().cloned().collect();
         let used: Vec<Rootfs> = boxes.iter().map(|boxed| boxed.inner.place.rootfs.clone()).collect();
+        let mut kept = Vec::new();
+        for boxed in boxes {
+            // Nobody takes a snapshot now: they all hold `making`.
+            kept.extend(boxed.inner.shadow.lock().await.iter().flat_map(Shadow::folders).map(Path::to_owned));
+        }
         let shared = Arc::clone(self);
-        spawn_blocking(move || shared.snapshots.collect(&used)).await?
+        spawn_blocking(move || shared.snapshots.collect(&used, kept)).await?
     }
 }
 
@@ -157,7 +162,7 @@ impl Boxed {
     async fn snapshot_named(&self, name: Option<String>) -> Result<Snapshot, LifeError> {
         let shared = self.shared()?;
         let making = shared.snapshots.making.read().await;
-        let snapshot = Snapshot { name, ..self.take_snapshot(&shared).await? };
+        let snapshot = Snapshot { name, ..self.take_snapshot(&shared, Durable::Now).await? };
         let write = {
             let (shared, snapshot) = (Arc::clone(&shared), snapshot.clone());
             spawn_blocking(move || shared.snapshots.write(&snapshot))
@@ -168,6 +173,10 @@ impl Boxed {
     }
 
     /// Sandboxes that begin with the files of this one as they are now, each with processes of its own; or stopped, where they are not to start.
+    ///
+    /// They are there when this returns, also for a node that comes after one that was killed. Their files are on the disk a moment later
+    /// ([`Self::synced`]): a host that loses power before that finds them stopped for good ([`crate::Stop::Torn`]), and never with a part of
+    /// their files. What must outlast that is a snapshot first.
     pub async fn fork(&self, count: u32, start: bool) -> Vec<Result<Self, LifeError>> {
         let this = self.clone();
         let forks = tokio::spawn(async move { this.forks(count, start).await }).await;
@@ -184,19 +193,28 @@ impl Boxed {
             let life = self.inner.life.lock().await;
             (life.record.spec.clone(), life.record.policy)
         };
-        let snapshot = self.take_snapshot(&shared).await?;
+        let snapshot = self.take_snapshot(&shared, Durable::Soon).await?;
         let origin = Origin { snapshot: snapshot.id, sandbox: snapshot.of };
         let mut starting = Vec::new();
         for _ in 0..count {
             let spec = Spec { id: SandboxId::from_random(random()?), boot: boot_id(random()?), ..spec.clone() };
             let (shared, rootfs, origin) = (Arc::clone(&shared), snapshot.rootfs.clone(), origin.clone());
-            starting.push(tokio::spawn(async move { shared.make(spec, rootfs, policy, Some(origin), start).await }));
+            starting.push(tokio::spawn(async move { shared.make_unsynced(spec, rootfs, policy, origin, start).await }));
         }
         let mut forks = Vec::new();
         for fork in starting {
             forks.push(fork.await.map_err(|error| LifeError::Here(io::Error::other(error))).flatten());
         }
+        let made: Vec<Self> = forks.iter().filter_map(|fork| fork.as_ref().ok().cloned()).collect();
+        tokio::spawn(bring_to_disk(shared.snapshots.layers(), self.clone(), made));
         Ok(forks)
+    }
+
+    /// Returns when its files would outlast a loss of power, as far as they are those that it began with.
+    pub async fn synced(&self) {
+        let mut unsynced = self.inner.unsynced.subscribe();
+        // The sender is this sandbox's own.
+        let _ = unsynced.wait_for(|unsynced| !unsynced).await;
     }
 
     /// What it is a fork of. `None`: it began with an image.
@@ -216,17 +234,18 @@ impl Boxed {
     }
 
     /// A snapshot that no record names yet. `making` is held.
-    async fn take_snapshot(&self, shared: &Arc<Shared>) -> Result<Snapshot, LifeError> {
+    async fn take_snapshot(&self, shared: &Arc<Shared>, durable: Durable) -> Result<Snapshot, LifeError> {
         let mut shadow = Arc::clone(&self.inner.shadow).lock_owned().await;
         let life = self.inner.life.lock().await;
         let group = match (&life.record.state, &life.sandbox) {
             (State::Running { .. }, Some(sandbox)) => Some(sandbox.group().clone()),
+            (State::Stopped { why: Stop::Torn }, _) => return Err(LifeError::Refused(life.record.state.clone())),
             (State::Paused | State::Stopped { .. }, _) => None,
             (state, _) => return Err(LifeError::Refused(state.clone())),
         };
         let (place, layers) = (life.record.place.clone(), shared.snapshots.layers());
         let taken = spawn_blocking(move || -> io::Result<_> {
-            let taken = Taking { layers: &layers, place: &place, group: group.as_ref() }.take(&mut shadow)?;
+            let taken = Taking { layers: &layers, place: &place, group: group.as_ref(), durable }.take(&mut shadow)?;
             let rootfs = over(&place.rootfs, &taken.layers);
             let shallow = if rootfs.deepest() + ROOM > MOST_LAYERS { flattened(&rootfs, &layers)? } else { rootfs };
             Ok((shallow, taken.paused))
@@ -245,6 +264,17 @@ impl Boxed {
             manifest: None,
             durable: false,
         })
+    }
+}
+
+/// Brings the layers of forks to the disk, and writes down that they are there. What fails is done by the node that comes next.
+async fn bring_to_disk(layers: PathBuf, parent: Boxed, forks: Vec<Boxed>) {
+    let Ok(Ok(since)) = spawn_blocking(move || taking::bring_to_disk(&layers)).await else { return };
+    for fork in forks {
+        let _ = fork.is_synced().await;
+    }
+    if let Some(shadow) = &mut *parent.inner.shadow.lock().await {
+        shadow.synced_at(since);
     }
 }
 
@@ -267,19 +297,4 @@ pub(crate) fn image_of(rootfs: &Rootfs, layers: &Path) -> Rootfs {
 fn flattened(rootfs: &Rootfs, layers: &Path) -> io::Result<Rootfs> {
     let one = taking::made_one(layers, &changes(rootfs, layers))?;
     Ok(over(&image_of(rootfs, layers), &[one]))
-}
-
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut random = [0; N];
-    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-    Ok(random)
-}
-
-/// A UUID of version 4.
-fn boot_id(random: [u8; 16]) -> String {
-    let mut bytes = random;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
 }

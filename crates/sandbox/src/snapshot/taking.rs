@@ -41,6 +41,15 @@ pub(crate) struct Shadow {
     synced: Time,
 }
 
+/// When what was taken has to be on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// When it is there: it is promised to be kept.
+    Now,
+    /// Soon after: whoever asked sees to it ([`bring_to_disk`]), and has it written down until then.
+    Soon,
+}
+
 /// A snapshot that was taken: its layers of changes, topmost first, and how long the sandbox stood still.
 #[derive(Debug)]
 pub(crate) struct Taken {
@@ -55,6 +64,7 @@ pub(crate) struct Taking<'a> {
     pub place: &'a Place,
     /// What is to stand still meanwhile. `None`: it does already.
     pub group: Option<&'a Group>,
+    pub durable: Durable,
 }
 
 /// A tree of changes, as it was found.
@@ -124,10 +134,12 @@ impl Taking<'_> {
         Err(io::Error::other("a snapshot was taken twice"))
     }
 
-    /// With names that last, and on the disk.
+    /// With names that last, and on the disk where that is to be now.
     fn done(&self, shadow: &mut Shadow, over: Option<Copy>, paused: Duration) -> io::Result<Taken> {
-        shadow.synced = now();
-        layer::sync(self.layers)?;
+        if self.durable == Durable::Now {
+            shadow.synced = now();
+            layer::sync(self.layers)?;
+        }
         keep(&mut shadow.base)?;
         let mut layers = vec![shadow.base.folder.clone()];
         if let Some(mut over) = over {
@@ -135,7 +147,9 @@ impl Taking<'_> {
             layers.insert(0, over.folder.clone());
             shadow.latest = Some(over);
         }
-        fs::File::open(self.layers)?.sync_all()?;
+        if self.durable == Durable::Now {
+            fs::File::open(self.layers)?.sync_all()?;
+        }
         Ok(Taken { layers, paused })
     }
 
@@ -202,6 +216,16 @@ struct Roots<'a> {
 }
 
 impl Shadow {
+    /// What the next snapshot counts on, though perhaps nobody names it any more.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.latest.iter().chain([&self.base]).map(|copy| copy.folder.as_path())
+    }
+
+    /// Everything was written to the disk, which was begun then.
+    pub fn synced_at(&mut self, since: Time) {
+        self.synced = self.synced.max(since);
+    }
+
     fn changes(&self, found: &[Found]) -> Option<Vec<Changes>> {
         let nothing = Remembered::default();
         found.iter().map(|tree| since(self.base.trees.get(&tree.name).unwrap_or(&nothing), &tree.nodes)).collect()
@@ -211,7 +235,7 @@ impl Shadow {
     fn is_worth_it(&self, changes: &[Changes]) -> bool {
         let files: usize = changes.iter().map(|changes| changes.nodes.len() + changes.gone.len()).sum();
         let all: usize = self.base.trees.values().map(Remembered::len).sum();
-        let bytes: u64 = changes.iter().flat_map(|changes| &changes.nodes).map(|node| node.stamp.bytes).sum();
+        let bytes: u64 = changes.iter().flat_map(|changes| &changes.nodes).map(|node| node.kept).sum();
         files <= FEW_FILES.max(all / 4) && bytes <= 4 * FEW_BYTES
     }
 
@@ -250,8 +274,15 @@ fn keep(copy: &mut Copy) -> io::Result<()> {
 
 fn few(found: &[Found]) -> bool {
     let files: usize = found.iter().map(|tree| tree.nodes.len()).sum();
-    let bytes: u64 = found.iter().flat_map(|tree| &tree.nodes).map(|node| node.stamp.bytes).sum();
+    let bytes: u64 = found.iter().flat_map(|tree| &tree.nodes).map(|node| node.kept).sum();
     files <= FEW_FILES && bytes <= FEW_BYTES
+}
+
+/// Brings to the disk whatever was taken so far, names included; when that was begun.
+pub(crate) fn bring_to_disk(layers: &Path) -> io::Result<Time> {
+    let since = now();
+    layer::sync(layers)?;
+    Ok(since)
 }
 
 fn now() -> Time {

@@ -12,5 +12,6 @@ mod ordinary;
 mod recovery;
 mod running;
 mod snapshots;
+mod trees;
 mod watching;
 mod work;

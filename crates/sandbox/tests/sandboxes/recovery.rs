@@ -1,16 +1,15 @@
 //! A node that ends in any way leaves nothing that the next one does not find.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
-use skep_sandbox::{Boxed, Cgroups, Config, Input, Limits, OnTimeout, Opened, Policy, Profile, Sandboxes, Spec, State, Stop};
+use skep_sandbox::{Boxed, Cgroups, Input, Limits, OnTimeout, Opened, Policy, Profile, Sandboxes, Spec, State, Stop};
 
-use crate::boxed::{Bench, PROGRAM, sh};
+use crate::{
+    boxed::{Bench, sh},
+    snapshots::open,
+};
 
 const POLICY: Policy = Policy { timeout_ms: None, on_timeout: OnTimeout::Pause, auto_resume: true };
-
-async fn open(folder: &Path) -> (Sandboxes, Opened) {
-    Sandboxes::open(Config { folder: folder.to_owned(), program: PROGRAM.into() }).await.unwrap()
-}
 
 async fn create(bench: &Bench, node: &Sandboxes, policy: Policy) -> Boxed {
     node.create(bench.spec(Profile::Strict), node.host_image().unwrap(), policy).await.unwrap()
@@ -152,4 +151,66 @@ async fn a_thousand_made_and_removed_leave_nothing() {
         boxed.happen(Input::Remove).await.unwrap();
     }
     assert_eq!(fs::read_dir(folder.join("box")).unwrap().count(), 0);
+}
+
+const BOOT: &str = "cat /proc/sys/kernel/random/boot_id";
+
+#[tokio::test]
+async fn each_cold_start_is_a_boot_of_its_own() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let (node, _) = open(&bench.folder.path().join("node")).await;
+    let boxed = create(&bench, &node, POLICY).await;
+    let boot = async || sh(&boxed.sandbox().await.unwrap(), BOOT).await;
+    let first = boot().await;
+    boxed.happen(Input::Pause).await.unwrap();
+    boxed.happen(Input::Resume).await.unwrap();
+    assert_eq!(boot().await, first, "a pause is no end");
+    boxed.happen(Input::Stop).await.unwrap();
+    boxed.happen(Input::Resume).await.unwrap();
+    let second = boot().await;
+    assert!(second != first && second.trim().len() == 36, "{second}");
+    let fork = boxed.fork(1, true).await.remove(0).unwrap();
+    assert!(![first, second].contains(&sh(&fork.sandbox().await.unwrap(), BOOT).await));
+    for boxed in node.list() {
+        boxed.happen(Input::Remove).await.unwrap();
+    }
+}
+
+/// A fork is there before its files are on the disk: a host that lost power in between may have a part of them.
+#[tokio::test]
+async fn a_fork_that_a_loss_of_power_may_have_torn_is_found_and_does_not_start() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let folder = bench.folder.path().join("node");
+    let (node, _) = open(&folder).await;
+    let parent = create(&bench, &node, POLICY).await;
+    sh(&parent.sandbox().await.unwrap(), "echo kept > file").await;
+    let forks = parent.fork(2, false).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+    for fork in &forks {
+        tokio::time::timeout(Duration::from_secs(60), fork.synced()).await.unwrap();
+    }
+    let ids = [forks[0].id().clone(), forks[1].id().clone()];
+    let record = |id: &skep_id::SandboxId| folder.join("box").join(id.as_str()).join("record.json");
+    let read = |id| -> serde_json::Value { serde_json::from_slice(&fs::read(record(id)).unwrap()).unwrap() };
+    assert!(ids.iter().all(|id| read(id)["unsynced"].is_null()), "it is not written down");
+    drop((parent, forks));
+    end(node).await;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned();
+    for (id, boot) in ids.iter().zip(["another boot of this host", &boot]) {
+        let mut written = read(id);
+        written["unsynced"] = serde_json::json!(boot);
+        fs::write(record(id), written.to_string()).unwrap();
+    }
+    let (node, opened) = open(&folder).await;
+    assert_eq!(opened, Opened { adopted: 1, stopped: 2, leaks: 0 });
+    let [torn, whole] = ids.each_ref().map(|id| node.get(id).unwrap());
+    assert_eq!(*torn.state().borrow(), State::Stopped { why: Stop::Torn });
+    assert!(torn.happen(Input::Resume).await.is_err() && torn.happen(Input::Traffic).await.is_err());
+    assert!(torn.snapshot(None).await.is_err() && torn.fork(1, false).await[0].is_err(), "its files are not to be trusted");
+    whole.synced().await;
+    assert!(read(&ids[1])["unsynced"].is_null());
+    whole.happen(Input::Resume).await.unwrap();
+    assert_eq!(sh(&whole.sandbox().await.unwrap(), "cat file").await, "kept\n");
+    for boxed in node.list() {
+        boxed.happen(Input::Remove).await.unwrap();
+    }
 }

@@ -3,15 +3,23 @@
 use std::{fs, path::Path, time::Duration};
 
 use skep_sandbox::{
-    Boxed, Command, Config, EntryKind, FileChange, Input, LifeError, OnTimeout, Opened, Policy, Profile, Sandboxes, Spec, State, What,
+    Boxed, Command, Config, EntryKind, FileChange, Input, LifeError, OnTimeout, OpenError, Opened, Policy, Profile, Sandboxes, Spec, State,
+    StoreError, What,
 };
 
 use crate::boxed::{BOTH, Bench, PROGRAM, most_powerful, run, sh};
 
 pub const POLICY: Policy = Policy { timeout_ms: None, on_timeout: OnTimeout::Pause, auto_resume: true };
 
+/// What an earlier node was just writing down is waited for.
 pub async fn open(folder: &Path) -> (Sandboxes, Opened) {
-    Sandboxes::open(Config { folder: folder.to_owned(), program: PROGRAM.into() }).await.unwrap()
+    for _ in 0..500 {
+        match Sandboxes::open(Config { folder: folder.to_owned(), program: PROGRAM.into() }).await {
+            Err(OpenError::Store(StoreError::InUse(_))) => tokio::time::sleep(Duration::from_millis(20)).await,
+            other => return other.unwrap(),
+        }
+    }
+    panic!("{} stays in use", folder.display());
 }
 
 pub async fn create(bench: &Bench, node: &Sandboxes, profile: Profile) -> Boxed {
@@ -73,7 +81,7 @@ async fn a_fork_has_the_files_of_that_moment_and_goes_its_own_way() {
 }
 
 /// What a task of the node's does by itself.
-async fn wait_for(done: impl Fn() -> bool) {
+pub async fn wait_for(done: impl Fn() -> bool) {
     let waited = async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -251,4 +259,26 @@ async fn a_fork_that_is_not_started_starts_later() {
     for boxed in node.list() {
         boxed.happen(Input::Remove).await.unwrap();
     }
+}
+
+/// The copy that the next fork is a change to stays as long as its sandbox, whoever else has let it go; and no longer.
+#[tokio::test]
+async fn what_the_next_fork_needs_stays_with_its_sandbox() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let folder = bench.folder.path().join("node");
+    let (node, _) = open(&folder).await;
+    let boxed = create(&bench, &node, Profile::Strict).await;
+    line(&boxed, "mkdir many; for n in $(seq 900); do echo $n > many/$n; done").await;
+    let names = || fs::read_dir(folder.join("changes")).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let first = one_fork(&boxed).await;
+    first.happen(Input::Remove).await.unwrap();
+    node.remove_snapshot(&boxed.snapshot(None).await.unwrap().id).await.unwrap();
+    let kept = names();
+    line(&boxed, "echo changed > many/7; rm many/8").await;
+    let second = one_fork(&boxed).await;
+    assert_eq!(line(&second, "cat many/7; ls many | wc -l").await, "changed\n899\n");
+    assert!(kept.iter().any(|name| names().contains(name)), "everything was copied again");
+    second.happen(Input::Remove).await.unwrap();
+    boxed.happen(Input::Remove).await.unwrap();
+    wait_for(|| layers(&folder) == 0).await;
 }
