@@ -48,6 +48,8 @@ pub enum Fence {
     /// A bound on what is read from and written to the disk in a second. By version 1 of cgroups it holds for reads and for what is written past
     /// the page cache; what goes through it is written in the kernel's name.
     IoLimit,
+    /// A bound on what is kept on the disk. Demanded by a spec that sets one, by no profile.
+    DiskQuota,
     /// All processes can be stopped at once.
     Freezer,
     /// A network device whose other end the node has: without it a sandbox reaches nothing but itself.
@@ -132,6 +134,10 @@ fn fix(fence: Fence) -> &'static str {
         Fence::SealedBinary => "allow executable memfds: sysctl vm.memfd_noexec=0",
         Fence::Tun => {
             "load it: modprobe tun; run as root; in a container: --device /dev/net/tun and give it NET_ADMIN, or leave the network out"
+        }
+        Fence::DiskQuota => {
+            "run as root, with the data folder on ext4 (tune2fs -O quota,project -Q prjquota, unmounted) or XFS, mounted with -o prjquota; or set no \
+             bound on the disk"
         }
         Fence::IoLimit => {
             "mount cgroup v2 with the io controller, and put the data folder on a file system of one disk (not btrfs, NFS or an overlay)"

@@ -11,7 +11,11 @@ use std::{
     process::Command,
 };
 
-use rustix::{process::Pid, thread::UnshareFlags};
+use rustix::{
+    ioctl::{Getter, Setter, ioctl, opcode},
+    process::Pid,
+    thread::UnshareFlags,
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Which half of a fork this is.
@@ -130,4 +134,99 @@ pub(crate) fn before_exec(command: &mut Command, step: impl FnMut() -> io::Resul
 pub(crate) fn watched(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is the same open descriptor from here until it is dropped, together with its registration.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}
+
+/// What the kernel counts for a project, and where it stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Files, folders and all else that has a name.
+    pub inodes: u64,
+    /// `None`: no bound.
+    pub most_bytes: Option<u64>,
+    /// `None`: no bound.
+    pub most_inodes: Option<u64>,
+}
+
+/// `struct fsxattr` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Extended {
+    flags: u32,
+    extent: u32,
+    extents: u32,
+    project: u32,
+    copy_extent: u32,
+    rest: [u8; 8],
+}
+
+/// `FS_XFLAG_PROJINHERIT`: what is made in a folder is in its project.
+const INHERITED: u32 = 0x200;
+
+#[expect(unsafe_code, reason = "the call is wrapped by no crate")]
+fn extended(folder: impl AsFd) -> io::Result<Extended> {
+    // SAFETY: `FS_IOC_FSGETXATTR` fills in this very structure, whose every pattern of bits is a value.
+    Ok(unsafe { ioctl(folder, Getter::<{ opcode::read::<Extended>(b'X', 31) }, Extended>::new()) }?)
+}
+
+/// The project of a folder. 0: none.
+pub(crate) fn project(folder: impl AsFd) -> io::Result<u32> {
+    extended(folder).map(|extended| extended.project)
+}
+
+/// Puts a folder, and what will be made in it, into a project.
+#[expect(unsafe_code, reason = "the call is wrapped by no crate")]
+pub(crate) fn set_project(folder: impl AsFd, project: u32) -> io::Result<()> {
+    let was = extended(&folder)?;
+    let wanted = Extended { flags: was.flags | INHERITED, project, ..was };
+    // SAFETY: `FS_IOC_FSSETXATTR` reads this very structure.
+    Ok(unsafe { ioctl(folder, Setter::<{ opcode::write::<Extended>(b'X', 32) }, Extended>::new(wanted)) }?)
+}
+
+/// `PRJQUOTA`.
+const PROJECTS: libc::c_int = 2;
+
+/// What the file system that `on` is on has counted for a project.
+pub(crate) fn account(on: impl AsFd, project: u32) -> io::Result<Account> {
+    let mut found = quota(None, None);
+    quotactl(on, libc::Q_GETQUOTA, project, &mut found)?;
+    let bound = |bound: u64| (bound > 0).then_some(bound);
+    Ok(Account {
+        bytes: found.dqb_curspace,
+        inodes: found.dqb_curinodes,
+        most_bytes: bound(found.dqb_bhardlimit).map(|blocks| blocks.saturating_mul(QUOTA_BLOCK)),
+        most_inodes: bound(found.dqb_ihardlimit),
+    })
+}
+
+/// Bounds a project; what is counted cannot be set.
+pub(crate) fn set_account(on: impl AsFd, project: u32, wanted: Account) -> io::Result<()> {
+    quotactl(on, libc::Q_SETQUOTA, project, &mut quota(wanted.most_bytes, wanted.most_inodes))
+}
+
+/// The unit of bounds: bytes.
+const QUOTA_BLOCK: u64 = 1_024;
+
+fn quota(bytes: Option<u64>, inodes: Option<u64>) -> libc::dqblk {
+    let (blocks, inodes) = (bytes.map_or(0, |bytes| bytes.div_ceil(QUOTA_BLOCK)), inodes.unwrap_or(0));
+    libc::dqblk {
+        dqb_bhardlimit: blocks,
+        dqb_bsoftlimit: 0,
+        dqb_curspace: 0,
+        dqb_ihardlimit: inodes,
+        dqb_isoftlimit: 0,
+        dqb_curinodes: 0,
+        dqb_btime: 0,
+        dqb_itime: 0,
+        dqb_valid: libc::QIF_LIMITS,
+    }
+}
+
+#[expect(unsafe_code, reason = "quotactl_fd is wrapped by no crate")]
+fn quotactl(on: impl AsFd, command: libc::c_int, project: u32, block: &mut libc::dqblk) -> io::Result<()> {
+    let command = libc::QCMD(command, PROJECTS);
+    // SAFETY: both commands take this very structure, which lives across the call, and nothing else is read or written.
+    let done = unsafe { libc::syscall(libc::SYS_quotactl_fd, on.as_fd().as_raw_fd(), command, project, std::ptr::from_mut(block)) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

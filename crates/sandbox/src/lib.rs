@@ -24,6 +24,7 @@ mod layer;
 mod merge;
 mod plan;
 mod profile;
+mod quota;
 mod range;
 mod record;
 mod run;

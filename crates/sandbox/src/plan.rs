@@ -169,7 +169,8 @@ pub fn plan(spec: &Spec, host: &Host, place: &Place, groups: usize) -> Result<Pl
     place.rootfs.check()?;
     let device = matches!(spec.network, Network::Tun { .. }).then_some(Fence::Tun);
     let disk = spec.limits.bound_the_disk().then_some(Fence::IoLimit);
-    for fence in spec.profile.demands().iter().copied().chain(device).chain(disk) {
+    let kept = (spec.limits.bound_what_is_kept() && !spec.limits.counted).then_some(Fence::DiskQuota);
+    for fence in spec.profile.demands().iter().copied().chain(device).chain(disk).chain(kept) {
         if let Some(missing) = host.missing(fence) {
             return Err(PlanError::Missing { fence, why: missing.why, fix: missing.fix });
         }
@@ -384,6 +385,11 @@ mod tests {
         assert!(matches!(plan(&spec, &host, &place(), 0), Err(PlanError::Missing { fence: Fence::IoLimit, .. })));
         host.found(Fence::IoLimit, Ok(()));
         assert!(plan(&spec, &host, &place(), 0).is_ok());
+        let limits = crate::spec::Limits { inodes: Some(1_000), ..crate::spec::Limits::default() };
+        let spec = Spec { limits, ..spec };
+        assert!(matches!(plan(&spec, &host, &place(), 0), Err(PlanError::Missing { fence: Fence::DiskQuota, .. })));
+        let limits = crate::spec::Limits { counted: true, ..limits };
+        assert!(plan(&Spec { limits, ..spec }, &host, &place(), 0).is_ok());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use skep_id::SandboxId;
 
 use crate::{
-    layer,
+    layer, quota,
     snapshot::Origin,
     spec::{Place, Spec},
     state::{Policy, State},
@@ -171,6 +171,7 @@ impl Store {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        quota::release(&folder.join("fs"));
         remove(&folder)
     }
 }

@@ -8,7 +8,10 @@ use std::{
         unix::fs::{DirBuilderExt, MetadataExt, chown},
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::{
@@ -28,11 +31,12 @@ use tokio::{
 use crate::{
     cgroup::{Cgroups, Group, Usage},
     connection::{self, Connection, Copied, Exit, RequestError},
-    fence::Host,
+    fence::{Fence, Host},
     kernel,
     plan::{Op, Plan, PlanError, plan},
-    spec::{Place, Spec},
-    wire::{Account, Active, Answer, Ask, Entry, Noticed, PtySize, Status, Watching, Writing},
+    quota,
+    spec::{Limits, Place, Spec},
+    wire::{Account, Active, Answer, Ask, Entry, Fault, FaultKind, Noticed, PtySize, Status, Watching, Writing},
     zygote::{Zygote, ZygoteError},
 };
 
@@ -74,6 +78,8 @@ struct Inner {
     folder: PathBuf,
     pid: Pid,
     process: AsyncFd<OwnedFd>,
+    /// Whether more is kept than it may, as it was counted last.
+    full: AtomicBool,
 }
 
 /// What is done before the zygote has its turn.
@@ -108,7 +114,16 @@ impl Sandbox {
         let process = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(io::Error::from).and_then(|it| kernel::watched(it, Interest::READABLE));
         let process = process.map_err(|error| StartError::Place("init", error))?;
         let connection = Connection::to(folder).map_err(|error| StartError::Place("socket", error))?;
-        Ok(Self { inner: Arc::new(Inner { connection, group: group.clone(), folder: folder.to_owned(), pid, process }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                connection,
+                group: group.clone(),
+                folder: folder.to_owned(),
+                pid,
+                process,
+                full: AtomicBool::new(false),
+            }),
+        })
     }
 
     /// Its init, as the host numbers processes.
@@ -121,6 +136,23 @@ impl Sandbox {
     #[must_use]
     pub fn group(&self) -> &Group {
         &self.inner.group
+    }
+
+    /// Whether it was found to keep more than it may ([`crate::Limits::counted`]): no file is written for anybody until it keeps less.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.inner.full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        self.inner.full.store(full, Ordering::Relaxed);
+    }
+
+    fn has_room(&self) -> Result<(), RequestError> {
+        match self.is_full() {
+            true => Err(Fault::new(FaultKind::Full, "the sandbox keeps more on the disk than it may").into()),
+            false => Ok(()),
+        }
     }
 
     /// Starts a command.
@@ -177,6 +209,7 @@ impl Sandbox {
 
     /// Where a file's bytes go, and how it comes to have them.
     pub async fn write_as(&self, file: &Written) -> Result<(pipe::Sender, Copied), RequestError> {
+        self.has_room()?;
         let ends = Pipe::make()?;
         let (_, copied) = self.inner.connection.ask_for_copy(file.ask(false), ends.read.as_fd()).await?;
         Ok((pipe::Sender::from_owned_fd(ends.write)?, copied))
@@ -187,6 +220,7 @@ impl Sandbox {
         if bytes.len() > SHORT {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("more than {SHORT} bytes")).into());
         }
+        self.has_room()?;
         // A new pipe takes so much without anybody reading.
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(io::Error::from)?;
         rustix::io::ioctl_fionbio(&read, false).map_err(io::Error::from)?;
@@ -212,6 +246,7 @@ impl Sandbox {
 
     /// Puts files one after the other into a new one; they are gone afterwards.
     pub async fn compose(&self, from: Vec<String>, path: &str, user: u32) -> Result<Entry, RequestError> {
+        self.has_room()?;
         self.entry(Ask::Compose { from, path: path.to_owned(), user }).await
     }
 
@@ -299,6 +334,7 @@ impl Sandbox {
 
     /// Makes a folder and those it is in.
     pub async fn make_folder(&self, path: &str, user: u32) -> Result<Entry, RequestError> {
+        self.has_room()?;
         self.entry(Ask::MakeFolder { path: path.to_owned(), user }).await
     }
 
@@ -384,7 +420,11 @@ impl Sandbox {
     pub async fn remove(&self) -> io::Result<()> {
         self.kill().await?;
         let folder = self.inner.folder.clone();
-        spawn_blocking(move || crate::record::remove(&folder)).await?
+        spawn_blocking(move || {
+            quota::release(&folder.join("fs"));
+            crate::record::remove(&folder)
+        })
+        .await?
     }
 }
 
@@ -400,7 +440,8 @@ impl Prepared {
         let prepared = || -> Result<Self, StartError> {
             let doors = group.doors().map_err(failed("cgroup"))?;
             let plan = plan(spec, host, place, doors.len())?;
-            changes(&plan, folder).map_err(failed("folder"))?;
+            let bound = (spec.limits.bound_what_is_kept() && host.has(Fence::DiskQuota)).then_some(&spec.limits);
+            changes(&plan, folder, bound).map_err(failed("folder"))?;
             let given = std::iter::once(listener).chain(doors.into_iter().map(OwnedFd::from)).chain(volumes).collect();
             Ok(Self { plan, group: group.clone(), given })
         };
@@ -413,9 +454,12 @@ fn private_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// The folders of the overlays' changes. What was never changed has the owner and mode of the tree below, since a root's are the uppermost's.
-fn changes(plan: &Plan, folder: &Path) -> io::Result<()> {
+fn changes(plan: &Plan, folder: &Path, bound: Option<&Limits>) -> io::Result<()> {
     let fs_folder = folder.join("fs");
     private_folder(&fs_folder)?;
+    if let Some(limits) = bound {
+        quota::bind(&fs_folder, limits)?;
+    }
     let source = |name: &String| {
         plan.ops.iter().find_map(|op| match op {
             Op::Layer { name: this, source, .. } if this == name => Some(source),

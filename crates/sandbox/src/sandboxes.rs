@@ -7,8 +7,11 @@ use std::{
     collections::{BTreeSet, HashMap},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use skep_id::SandboxId;
@@ -17,9 +20,10 @@ use tokio::{sync::watch, task::spawn_blocking};
 use crate::{
     cgroup::Cgroups,
     connection::RequestError,
-    fence::Host,
+    fence::{Fence, Host},
     history::Book,
     image::{HOST, ImageError, Images, Making, Recipe, Workshop, template},
+    quota,
     range::Ranges,
     record::{Process, Record, Store, StoreError},
     sandbox::{Sandbox, StartError},
@@ -30,13 +34,17 @@ use crate::{
         store::{ChunkStore, Folder},
         taking::{self, Shadow},
     },
-    spec::{Place, Rootfs, Spec, boot_id},
+    spec::{Limits, Place, Rootfs, Spec, boot_id},
     state::{Effect, Input, Policy, State, Stop, step},
     zygote::{Zygote, ZygoteError},
 };
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How often what is kept on the disk is counted, where the file system does not; the more there is to count, the more seldom.
+const COUNT: Duration = Duration::from_secs(2);
+const COUNT_SHARE: u32 = 20;
 
 /// How long an init has to answer a node that found it again.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -137,10 +145,16 @@ pub(crate) struct Inner {
     state: watch::Sender<State>,
     /// What it began with, and where it is, for all its life.
     pub(crate) place: Place,
+    /// What it may keep on the disk.
+    limits: Limits,
     /// The numbers of its commands.
     pub(crate) book: Arc<tokio::sync::Mutex<Book>>,
     /// Whether the layers that it began with may not be on the disk yet.
     pub(crate) unsynced: watch::Sender<bool>,
+    /// Whether it kept more than it may when that was counted last.
+    full: AtomicBool,
+    /// When what it keeps is counted next. `None`: it is being counted.
+    count: Mutex<Option<Instant>>,
     /// What its last snapshot left for the next.
     pub(crate) shadow: Arc<tokio::sync::Mutex<Option<Shadow>>>,
 }
@@ -391,15 +405,18 @@ impl Shared {
 impl Boxed {
     fn of(shared: &Arc<Shared>, record: Record, sandbox: Option<Sandbox>) -> Self {
         let (state, _) = watch::channel(record.state.clone());
-        let (id, place) = (record.spec.id.clone(), record.place.clone());
+        let (id, place, limits) = (record.spec.id.clone(), record.place.clone(), record.spec.limits);
         let (unsynced, _) = watch::channel(record.unsynced.is_some());
         let boxed = Self {
             inner: Arc::new(Inner {
                 id,
                 place,
+                limits,
                 book: Arc::default(),
                 shadow: Arc::default(),
                 unsynced,
+                full: AtomicBool::new(false),
+                count: Mutex::new(Some(Instant::now())),
                 shared: Arc::downgrade(shared),
                 life: tokio::sync::Mutex::new(Life { record, sandbox: sandbox.clone() }),
                 state,
@@ -425,6 +442,12 @@ impl Boxed {
     #[must_use]
     pub fn state(&self) -> watch::Receiver<State> {
         self.inner.state.subscribe()
+    }
+
+    /// Whether it was found to keep more on the disk than it may ([`crate::Limits::counted`]).
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.inner.full.load(Ordering::Relaxed)
     }
 
     /// What runs, or stands still. `None`: it has no processes.
@@ -511,6 +534,27 @@ impl Boxed {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// Looks, in a task of its own, whether it keeps more than it may: if that is to be counted, it runs, and it is time.
+    fn count(&self) {
+        let mut next = lock(&self.inner.count);
+        let runs = matches!(*self.inner.state.borrow(), State::Running { .. });
+        if !runs || !self.inner.limits.counted || next.is_none_or(|next| next > Instant::now()) {
+            return;
+        }
+        *next = None;
+        let this = self.clone();
+        tokio::spawn(async move {
+            let (folder, limits) = (this.inner.place.folder.join("fs"), this.inner.limits);
+            let began = Instant::now();
+            let over = spawn_blocking(move || quota::is_over(&folder, &limits)).await;
+            if let (Ok(over), Some(sandbox)) = (over, this.sandbox().await) {
+                this.inner.full.store(over, Ordering::Relaxed);
+                sandbox.set_full(over);
+            }
+            *lock(&this.inner.count) = Some(Instant::now() + COUNT.max(began.elapsed() * COUNT_SHARE));
+        });
+    }
+
     /// The layers that it began with are on the disk: written down, if it is still there.
     pub(crate) async fn is_synced(&self) -> io::Result<()> {
         let mut life = self.inner.life.lock().await;
@@ -593,8 +637,12 @@ async fn tick(shared: Weak<Shared>) {
         every.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         let boxes: Vec<Boxed> = lock(&shared.boxes).values().cloned().collect();
+        let counts = !shared.host.has(Fence::DiskQuota);
         drop(shared);
         for boxed in boxes {
+            if counts {
+                boxed.count();
+            }
             let due = matches!(&*boxed.inner.state.borrow(), State::Running { deadline_ms: Some(deadline) } if *deadline <= now_ms());
             if due {
                 // One that cannot be paused now is tried again at the next tick.

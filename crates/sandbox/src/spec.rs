@@ -46,6 +46,13 @@ pub struct Limits {
     pub read_bps: Option<u64>,
     /// Bytes that are written to it in a second. `None`, the default: as many as it takes.
     pub write_bps: Option<u64>,
+    /// Bytes on the disk of what it changes of that which it began with. `None`, the default: as many as there are.
+    pub disk_bytes: Option<u64>,
+    /// Files and folders that it makes or changes. `None`, the default: as many as there are.
+    pub inodes: Option<u64>,
+    /// Whether it will do, where the file system does not keep to these two, that they are looked at every few seconds: over them the node writes no
+    /// files for anybody, and says so; what the sandbox's own programs write is not held back. Default: no, and then it is not started there.
+    pub counted: bool,
 }
 
 impl Limits {
@@ -53,11 +60,26 @@ impl Limits {
     pub(crate) fn bound_the_disk(&self) -> bool {
         self.read_bps.is_some() || self.write_bps.is_some()
     }
+
+    /// Whether there is a bound on what is kept there.
+    pub(crate) fn bound_what_is_kept(&self) -> bool {
+        self.disk_bytes.is_some() || self.inodes.is_some()
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_bytes: 512 << 20, pids: 1_024, cpu_millis: 2_000, tmp_bytes: 64 << 20, read_bps: None, write_bps: None }
+        Self {
+            memory_bytes: 512 << 20,
+            pids: 1_024,
+            cpu_millis: 2_000,
+            tmp_bytes: 64 << 20,
+            read_bps: None,
+            write_bps: None,
+            disk_bytes: None,
+            inodes: None,
+            counted: false,
+        }
     }
 }
 
@@ -206,6 +228,8 @@ impl Spec {
             ("tmp_bytes", self.limits.tmp_bytes, 1 << 20),
             ("read_bps", self.limits.read_bps.unwrap_or(u64::MAX), 64 << 10),
             ("write_bps", self.limits.write_bps.unwrap_or(u64::MAX), 64 << 10),
+            ("disk_bytes", self.limits.disk_bytes.unwrap_or(u64::MAX), 1 << 20),
+            ("inodes", self.limits.inodes.unwrap_or(u64::MAX), 64),
         ];
         if let Some((name, _, least)) = small.into_iter().find(|(_, value, least)| value < least) {
             return Err(SpecError::Small(name, least));

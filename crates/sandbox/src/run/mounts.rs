@@ -18,7 +18,7 @@ use rustix::{
         fsmount, fsopen, move_mount, open_tree,
     },
     process::{Gid, Uid},
-    thread::{CapabilitySets, capabilities, set_capabilities, set_thread_res_gid, set_thread_res_uid},
+    thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_res_gid, set_thread_res_uid},
 };
 
 use crate::{
@@ -333,12 +333,13 @@ fn must_be_proc(place: &OwnedFd, at: &str) -> io::Result<()> {
     }
 }
 
-/// As the sandbox's root, with the capabilities of the host's: ids that the tree's file system can hold, and the right to do it.
+/// As the sandbox's root, with the capabilities of the host's: ids that the tree's file system can hold, and the right to do it. But for one, since
+/// an overlay writes with what its maker had: whoever may pass over bounds of the disk would do so in the sandbox's name.
 fn as_owner<T>(owner: u32, work: impl FnOnce() -> T) -> io::Result<T> {
     set_thread_res_gid(None, Some(Gid::from_raw(owner)), None)?;
     set_thread_res_uid(None, Some(Uid::from_raw(owner)), None)?;
     let own = capabilities(None)?;
-    set_capabilities(None, CapabilitySets { effective: own.permitted, ..own })?;
+    set_capabilities(None, CapabilitySets { effective: own.permitted.difference(CapabilitySet::SYS_RESOURCE), ..own })?;
     let done = work();
     set_thread_res_uid(None, Some(Uid::ROOT), None)?;
     set_thread_res_gid(None, Some(Gid::ROOT), None)?;

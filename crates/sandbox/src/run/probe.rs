@@ -14,16 +14,17 @@ use rustix::{
         open_tree,
     },
     pipe::{PipeFlags, pipe_with},
-    thread::UnshareFlags,
+    thread::{CapabilitySet, CapabilitySets, UnshareFlags, capabilities, set_capabilities},
 };
 
 use crate::{
     fence::Fence,
     kernel::{self, Attributes, set_attributes},
     profile::Profile,
+    quota,
     range::Ranges,
     seccomp::Filters,
-    spec::Network,
+    spec::{Limits, Network},
 };
 
 use super::{landlocked, network, users};
@@ -56,6 +57,7 @@ pub(crate) fn probe(folder: &Path, filters: &Filters) -> Vec<(Fence, Option<Stri
         (Fence::NoNewPrivileges, tried(|| Ok(rustix::thread::set_no_new_privs(true)?))),
         (Fence::Seccomp, tried(|| seccomp(filters))),
         (Fence::Tun, tried(|| if first { users::own().and_then(|()| tun()) } else { tun() })),
+        (Fence::DiskQuota, tried(|| quota(folder))),
         (Fence::Landlock, tried(|| rustix::thread::set_no_new_privs(true).map_err(io::Error::from).and_then(|()| landlocked()))),
     ]
 }
@@ -127,6 +129,22 @@ fn overlay(folder: &Path, first: bool) -> io::Result<()> {
         fsconfig_set_flag(&overlay, "userxattr")?;
     }
     Ok(fsconfig_create(&overlay)?)
+}
+
+/// A bound on files, tried by one who may not pass over it, as overlays of sandboxes may not.
+fn quota(folder: &Path) -> io::Result<()> {
+    let probe = Scratch(folder.join(format!("probe-{}", std::process::id())));
+    fs::create_dir_all(&probe.0)?;
+    quota::bind(&probe.0, &Limits { inodes: Some(4), ..Limits::default() })?;
+    let own = capabilities(None)?;
+    set_capabilities(None, CapabilitySets { effective: own.effective.difference(CapabilitySet::SYS_RESOURCE), ..own })?;
+    let filled = (0..8).try_for_each(|n| fs::File::create(probe.0.join(n.to_string())).map(drop));
+    quota::release(&probe.0);
+    match filled {
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::DQUOT | Errno::NOSPC)) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => Err(io::Error::other("the file system has accounts of projects and does not keep to their bounds")),
+    }
 }
 
 struct Scratch(PathBuf);

@@ -6,6 +6,7 @@ mod attacks;
 mod boxed;
 mod commits;
 mod crashes;
+mod disk;
 mod images;
 mod kept;
 mod ordinary;
