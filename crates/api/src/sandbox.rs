@@ -20,7 +20,7 @@ pub struct Sandbox {
     pub profile: SandboxProfile,
     /// Where it is in its life.
     pub state: SandboxState,
-    /// Why it is stopped, in a word; absent otherwise.
+    /// Why it is stopped, in a word; `disk_full` where it runs and was found to keep more on the disk than it may; absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// ms since the epoch.
@@ -98,6 +98,12 @@ pub struct SandboxLimits {
     /// Processes and threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
+    /// What it keeps on the disk of that which it changes, MiB. Refused where the node's file system does not keep to such bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_mb: Option<u64>,
+    /// Files and folders that it makes or changes; the same holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inodes: Option<u64>,
 }
 
 /// `POST /v1/sandboxes`.

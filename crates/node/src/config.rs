@@ -72,6 +72,14 @@ pub struct SandboxesConfig {
     pub pids: u32,
     /// `/run` and `/dev/shm` of one together, MiB, counted in its memory. Default 64.
     pub tmp_mb: u64,
+    /// What one keeps on the disk of that which it changes, MiB. Where the data folder's file system does not keep to such bounds (the fence
+    /// `disk_quota` of `skep doctor`) no sandbox is started then, unless `disk_counted`. Default: no bound.
+    pub disk_mb: Option<u64>,
+    /// Files and folders that one makes or changes; the same holds. Default: no bound.
+    pub inodes: Option<u64>,
+    /// Whether it will do, where the fence is missing, that these two are looked at every few seconds: over them the node writes no files into the
+    /// sandbox, whose own programs are not held back. Default false.
+    pub disk_counted: bool,
     /// Most sandboxes, in whatever state. Default 2,000.
     pub sandboxes_max: usize,
     /// Whether the template `base` is made at the start, unless it is there: the host's programs, and what of bash, git, curl, python, node is missing
@@ -89,6 +97,9 @@ impl Default for SandboxesConfig {
             cpu_millis: 2_000,
             pids: 1_024,
             tmp_mb: 64,
+            disk_mb: None,
+            inodes: None,
+            disk_counted: false,
             sandboxes_max: 2_000,
             make_base: false,
         }

@@ -162,6 +162,8 @@ fn new_in(new: api::NewSandbox, sandboxes: &Sandboxes, owner: &str) -> NewSandbo
         memory_bytes: new.limits.memory_mb.map_or(usual.memory_bytes, |mb| mb.saturating_mul(1 << 20)),
         cpu_millis: new.limits.cpu_millis.unwrap_or(usual.cpu_millis),
         pids: new.limits.pids.unwrap_or(usual.pids),
+        disk_bytes: new.limits.disk_mb.map(|mb| mb.saturating_mul(1 << 20)).or(usual.disk_bytes),
+        inodes: new.limits.inodes.or(usual.inodes),
         ..usual
     };
     NewSandbox {
@@ -193,7 +195,7 @@ fn out(control: &Control, owned: &Owned) -> api::Sandbox {
     let facts = owned.facts();
     let (state, why) = match owned.state() {
         SandboxState::Starting => (api::SandboxState::Starting, None),
-        SandboxState::Running { .. } => (api::SandboxState::Running, None),
+        SandboxState::Running { .. } => (api::SandboxState::Running, owned.boxed().is_full().then(|| "disk_full".into())),
         SandboxState::Paused => (api::SandboxState::Paused, None),
         SandboxState::Stopped { why } => (api::SandboxState::Stopped, serde_json::to_value(why).ok()),
         SandboxState::Removing => (api::SandboxState::Removing, None),
@@ -221,6 +223,8 @@ fn out(control: &Control, owned: &Owned) -> api::Sandbox {
             memory_mb: Some(facts.limits.memory_bytes >> 20),
             cpu_millis: Some(facts.limits.cpu_millis),
             pids: Some(facts.limits.pids),
+            disk_mb: facts.limits.disk_bytes.map(|bytes| bytes >> 20),
+            inodes: facts.limits.inodes,
         },
         metadata: facts.metadata,
         url: format!("https://{{port}}-{}.{}/", owned.id(), control.places.sandboxes),

@@ -173,6 +173,9 @@ struct Create {
     /// Processes and threads.
     #[arg(long)]
     pids: Option<u32>,
+    /// What it keeps on the disk, MiB.
+    #[arg(long, value_name = "MIB")]
+    disk: Option<u64>,
     /// Nothing outside is reached but what --allow names.
     #[arg(long)]
     no_internet: bool,
@@ -292,7 +295,7 @@ impl Create {
                 _ => OnTimeout::Remove,
             },
             auto_resume: self.auto_resume,
-            limits: SandboxLimits { memory_mb: self.memory, cpu_millis, pids: self.pids },
+            limits: SandboxLimits { memory_mb: self.memory, cpu_millis, pids: self.pids, disk_mb: self.disk, inodes: None },
             metadata: pairs(&self.metadata)?,
             env: pairs(&self.env)?,
             network: SandboxNetwork {

@@ -236,6 +236,9 @@ pub(super) fn limits_of(config: &crate::SandboxesConfig) -> Limits {
         pids: config.pids,
         cpu_millis: config.cpu_millis,
         tmp_bytes: config.tmp_mb << 20,
+        disk_bytes: config.disk_mb.map(|mb| mb.saturating_mul(1 << 20)),
+        inodes: config.inodes,
+        counted: config.disk_counted,
         ..Limits::default()
     }
 }

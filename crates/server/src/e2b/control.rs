@@ -170,7 +170,7 @@ pub(super) fn listed_out(owned: &Owned) -> Value {
         "endAt": time::shown(ends(owned)),
         "cpuCount": facts.limits.cpu_millis.div_ceil(1_000).max(1),
         "memoryMB": facts.limits.memory_bytes >> 20,
-        "diskSizeMB": owned.newest_sample().map_or(0, |sample| sample.disk_total_bytes >> 20),
+        "diskSizeMB": facts.limits.disk_bytes.or(owned.newest_sample().map(|sample| sample.disk_total_bytes)).unwrap_or(0) >> 20,
         "metadata": facts.metadata,
         "state": if runs(owned) { "running" } else { "paused" },
     })
