@@ -52,6 +52,9 @@ const ARGUMENTS_MAX: usize = 1 << 20;
 /// Where a sandbox's metadata says what its worker calls it.
 const NAME: &str = "skep.name";
 
+/// What a new one begins with.
+const TEMPLATE: &str = "base";
+
 /// The number of the ordinary user within.
 const USER: u32 = 1_000;
 
@@ -285,7 +288,7 @@ impl SandboxBinding {
         let sandboxes = self.rooms.sandboxes.get().ok_or_else(Refusal::none)?;
         self.has_room_for(1)?;
         room.processes.forget_all();
-        Ok(sandboxes.create(self.wished(&room.name, "base")).await?)
+        Ok(sandboxes.create(self.wished(&room.name, TEMPLATE)).await?)
     }
 
     fn has_room_for(&self, more: usize) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use skep_isolate::Response;
 use skep_sandbox::{EntryKind, FileChange, Past, Snapshot, What, Why};
 
-use super::{Call, Nothing, Refusal, SandboxBinding, check_name, commands::exit_code, iso, json as answer_json, named, owner};
+use super::{Call, Nothing, Refusal, SandboxBinding, TEMPLATE, check_name, commands::exit_code, iso, json as answer_json, named, owner};
 use crate::sandboxes::{Owned, Sandboxes};
 
 /// Snapshots of one worker.
@@ -128,6 +128,9 @@ impl SandboxBinding {
         let Take { name } = call.arguments().await?;
         if name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control)) {
             return Err(Refusal::invalid(format!("a snapshot's name has 1 to {NAME_BYTES_MAX} bytes, and no control characters")));
+        }
+        if name.as_deref() == Some(TEMPLATE) {
+            return Err(Refusal::invalid(format!("{TEMPLATE:?} is what sandboxes begin with: a snapshot must not take its place")));
         }
         self.has_room_for_snapshot()?;
         let (owned, _) = self.sandbox(&call.room).await?;

@@ -66,7 +66,7 @@ const cases = {
     },
     async forms(box) {
         return Promise.all([{}, { id: 's', beforeCommand: 1 }, { beforeCommand: -1 }, { beforeCommand: 'x' }].map((from) => code(() => box.restoreSnapshot(from)))
-            .concat([code(() => box.createSnapshot({ name: '' })), code(() => box.createSnapshot({ name: 'x'.repeat(129) }))]));
+            .concat([code(() => box.createSnapshot({ name: '' })), code(() => box.createSnapshot({ name: 'x'.repeat(129) })), code(() => box.createSnapshot({ name: 'base' }))]));
     },
     async has(box) { return sh(box, 'cat f') },
 };
