@@ -60,6 +60,7 @@ pub use sandbox::{
 pub use sandboxes::{Boxed, Config, LifeError, OpenError, Opened, Sandboxes};
 pub use snapshot::{
     NoSnapshotId, Origin, Snapshot, SnapshotId,
+    bucket::{Bucket, BucketError, BucketKey, BucketPlace},
     chunks::{ChunkError, ChunkName, NoChunkName},
     manifest::Saved,
     store::{ChunkStore, Folder},

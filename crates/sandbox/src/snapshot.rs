@@ -4,6 +4,7 @@
 //! and removed when neither a sandbox nor a snapshot names them. It is not: how a layer is made (`snapshot/taking.rs`), nor how one is kept
 //! elsewhere (`snapshot/manifest.rs`).
 
+pub(crate) mod bucket;
 pub(crate) mod chunks;
 pub(crate) mod manifest;
 pub(crate) mod store;

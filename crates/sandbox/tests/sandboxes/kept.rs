@@ -1,11 +1,14 @@
 //! Snapshots in the chunk store, and the history of commands.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
-use skep_sandbox::{ChunkError, ChunkStore, Command, Folder, Input, LifeError, Note, Profile, Status};
+use skep_sandbox::{
+    Bucket, BucketKey, BucketPlace, ChunkError, ChunkStore, Command, Config, Folder, Input, LifeError, Note, Profile, Sandboxes, Status,
+};
 
 use crate::{
-    boxed::Bench,
+    boxed::{Bench, PROGRAM},
+    s3::{self, Server},
     snapshots::{POLICY, create, line, open},
 };
 
@@ -74,6 +77,52 @@ async fn a_saved_snapshot_comes_back_whole_or_names_the_chunk_that_does_not() {
     store.remove(&saved.manifest).unwrap();
     assert!(matches!(node.collect_chunks().await, Err(LifeError::Chunks(ChunkError::Missing(_)))), "without its manifest all would go");
     for boxed in node.list() {
+        boxed.happen(Input::Remove).await.unwrap();
+    }
+}
+
+/// Object storage instead of a folder: another node has nothing but the bucket and the manifest's name.
+#[tokio::test]
+async fn a_snapshot_in_a_bucket_comes_back_on_another_node() {
+    let Some(bench) = Bench::set_up().await else { return };
+    let server = Server::start();
+    let bucket = || {
+        let place = BucketPlace {
+            endpoint: server.address.clone(),
+            bucket: s3::BUCKET.to_owned(),
+            prefix: "one".to_owned(),
+            region: s3::REGION.to_owned(),
+            path_style: true,
+        };
+        let key = BucketKey { id: s3::ID.to_owned(), secret: s3::SECRET.to_owned(), token: None };
+        Arc::new(Bucket::new(&place, key).unwrap())
+    };
+    let open = async |name: &str| {
+        let config = Config { folder: bench.folder.path().join(name), program: PROGRAM.into() };
+        Sandboxes::open_with(config, bucket()).await.unwrap().0
+    };
+    let node = open("node").await;
+    let boxed = create(&bench, &node, Profile::Strict).await;
+    line(&boxed, "head -c 1000000 /dev/urandom > big; mkdir a; echo x > a/x; ln -s x a/link").await;
+    let shown = line(&boxed, SHOWN).await;
+    let snapshot = boxed.snapshot(None).await.unwrap();
+    let saved = node.save(&snapshot.id).await.unwrap();
+    assert!(node.snapshot(&snapshot.id).unwrap().durable);
+    assert!(!bench.folder.path().join("node/chunk").exists(), "chunks are in the bucket alone");
+
+    let other = open("other").await;
+    let image = other.host_image().unwrap();
+    let loaded = other.load(&saved.manifest, &image, boxed.id().clone(), None).await.unwrap();
+    let back = other.restore(&loaded.id, bench.spec(Profile::Strict), POLICY).await.unwrap();
+    assert_eq!(line(&back, SHOWN).await, shown);
+
+    // The store turns a bit of what is shared with a second snapshot: that one is not durable.
+    let second = boxed.snapshot(None).await.unwrap();
+    let largest = server.state().objects.iter().max_by_key(|(_, object)| object.len()).map(|(key, _)| key.clone()).unwrap();
+    server.state().objects.get_mut(&largest).unwrap()[1_000] ^= 1;
+    assert!(matches!(node.save(&second.id).await, Err(LifeError::Chunks(ChunkError::Damaged(..)))));
+    assert!(!node.snapshot(&second.id).unwrap().durable);
+    for boxed in node.list().into_iter().chain(other.list()) {
         boxed.happen(Input::Remove).await.unwrap();
     }
 }

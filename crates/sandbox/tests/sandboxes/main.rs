@@ -12,6 +12,9 @@ mod kept;
 mod ordinary;
 mod recovery;
 mod running;
+#[path = "../../src/snapshot/bucket/server.rs"]
+#[expect(dead_code, reason = "its bad days are those of the tests beside it")]
+mod s3;
 mod snapshots;
 mod trees;
 mod watching;
