@@ -85,6 +85,33 @@ pub struct SandboxesConfig {
     /// Whether the template `base` is made at the start, unless it is there: the host's programs, and what of bash, git, curl, python, node is missing
     /// among them. Else `base` is the host's programs as they are. Default false.
     pub make_base: bool,
+    /// Object storage that snapshots are saved to. Default none: they are on this node's disk alone.
+    pub chunks: Option<ChunksConfig>,
+}
+
+/// A bucket, or a part of one, that is this node's alone. The store speaks S3.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChunksConfig {
+    /// Where the store answers: `https://s3.eu-central-1.amazonaws.com`. Without TLS only on this machine.
+    pub endpoint: String,
+    /// The bucket's name.
+    pub bucket: String,
+    /// What keys begin with. Default nothing.
+    #[serde(default)]
+    pub prefix: String,
+    /// Default `us-east-1`, which is what stores without regions take.
+    #[serde(default = "usual_region")]
+    pub region: String,
+    /// Whether the bucket is a part of the path and not of the host, as stores of one's own often have it. Default false.
+    #[serde(default)]
+    pub path_style: bool,
+    /// A file with `aws_access_key_id = …` and `aws_secret_access_key = …` (and perhaps `aws_session_token = …`), readable by its owner only.
+    pub credentials: PathBuf,
+}
+
+fn usual_region() -> String {
+    "us-east-1".to_owned()
 }
 
 impl Default for SandboxesConfig {
@@ -102,6 +129,7 @@ impl Default for SandboxesConfig {
             disk_counted: false,
             sandboxes_max: 2_000,
             make_base: false,
+            chunks: None,
         }
     }
 }

@@ -29,17 +29,17 @@ pub use actors::{
     inspect as inspect_actors,
 };
 pub use code::{Binding, Code, CodeError, Draft, DraftModule};
-pub use config::{CodeConfig, Config, LogConfig, PoolConfig, SandboxesConfig};
+pub use config::{ChunksConfig, CodeConfig, Config, LogConfig, PoolConfig, SandboxesConfig};
 pub use execute::{Executed, Line, Snippet};
 pub use guest::{Awake, Entrypoint, Export, Guest, Resident, Runtime, Served, Written};
 pub use node::{CloseError, DeleteError, DeployError, InFlight, Node, OpenError, Orphans, Status};
 #[cfg(target_os = "linux")]
 pub use sandboxes::{
-    Action, Build, BuildFrom, BuildLevel, BuildLine, BuildState, BuildSteps, ChangeWhat, Credentials, DEFAULT_TAG, Entry, EntryKind,
-    ExitStatus, Facts, FailedAt, Fault, FaultKind, FileChange, Image, ImageError, ImageMaking, ImagePlatform, ImageSource, Incoming, Level,
-    LogEntry, Merged, NewBuild, NewSandbox, Note, OnTimeout, Opened, Owned, Past, Profile, PtySize, Reach, RecipeStep, Running, Sample,
-    Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState, Sandboxes, SandboxesError, Setup, Snapshot, SnapshotId, Standing,
-    Stdio, Stop, Tagged, Template, Terminal, Uploaded, Uploading, Woken,
+    Action, Build, BuildFrom, BuildLevel, BuildLine, BuildState, BuildSteps, ChangeWhat, ChunksError, Credentials, DEFAULT_TAG, Entry,
+    EntryKind, ExitStatus, Facts, FailedAt, Fault, FaultKind, FileChange, Image, ImageError, ImageMaking, ImagePlatform, ImageSource,
+    Incoming, Level, LogEntry, Merged, NewBuild, NewSandbox, Note, OnTimeout, Opened, Owned, Past, Profile, PtySize, Reach, RecipeStep,
+    Running, Sample, Sandbox, SandboxCommand, SandboxError, SandboxLimits, SandboxState, Sandboxes, SandboxesError, Setup, Snapshot,
+    SnapshotId, Standing, Stdio, Stop, Tagged, Template, Terminal, Uploaded, Uploading, Woken, look_at_chunks,
 };
 pub use secrets::{SecretRow, Secrets, SecretsError};
 pub use skep_actor::{Receipt, database::Value as SqlValue, log::LogError};

@@ -14,6 +14,7 @@ mod network;
 mod past;
 mod records;
 mod samples;
+mod saving;
 mod templates;
 mod uploads;
 
@@ -36,6 +37,7 @@ pub use images::Incoming;
 pub use life::{Owned, Woken};
 pub use log::{Level, LogEntry};
 pub use samples::Sample;
+pub use saving::{ChunksError, look_at_chunks};
 pub use skep_sandbox::{
     Action, Command as SandboxCommand, Credentials, Entry, EntryKind, Fault, FaultKind, FileChange, Image, ImageError, Level as BuildLevel,
     Limits as SandboxLimits, Line as BuildLine, Making as ImageMaking, Merged, Missing, Note, OnTimeout, Opened, Past,
@@ -48,6 +50,7 @@ pub use uploads::{Uploaded, Uploading};
 use crate::SandboxesConfig;
 use network::Network;
 use records::Records;
+use saving::Saving;
 use templates::Templates;
 use uploads::Uploads;
 
@@ -72,6 +75,9 @@ pub enum SandboxesError {
     /// They were opened already.
     #[error("sandboxes are open already")]
     Twice,
+    /// The object storage of the configuration.
+    #[error("the store of chunks: {0}")]
+    Chunks(#[from] ChunksError),
     /// The core does not open.
     #[error(transparent)]
     Core(#[from] skep_sandbox::OpenError),
@@ -146,6 +152,17 @@ struct Inner {
     uploads: Uploads,
     /// Places for sandboxes in which steps of templates run.
     building: Arc<Semaphore>,
+    /// Where snapshots are kept beside this node's disk.
+    saving: Option<Saving>,
+}
+
+impl Inner {
+    /// A snapshot came, or went.
+    fn snapshots_changed(&self) {
+        if let Some(saving) = &self.saving {
+            saving.todo.notify_one();
+        }
+    }
 }
 
 impl Sandboxes {
@@ -159,7 +176,16 @@ impl Sandboxes {
             return Err(SandboxesError::Off);
         }
         let folder = data.join(&config.dir);
-        let (core, opened) = skep_sandbox::Sandboxes::open(skep_sandbox::Config { folder: folder.clone(), program }).await?;
+        let place = skep_sandbox::Config { folder: folder.clone(), program };
+        let (saving, (core, opened)) = match config.chunks.clone() {
+            None => (None, skep_sandbox::Sandboxes::open(place).await?),
+            Some(chunks) => {
+                let at = data.clone();
+                let opening = tokio::task::spawn_blocking(move || Saving::open(&chunks, &at));
+                let (saving, bucket) = opening.await.map_err(std::io::Error::other)??;
+                (Some(saving), skep_sandbox::Sandboxes::open_with(place, bucket).await?)
+            }
+        };
         if let Some((fence, missing)) = lacking(core.host(), profile_of(&config)) {
             return Err(SandboxesError::Missing(fence, missing));
         }
@@ -170,9 +196,12 @@ impl Sandboxes {
             .rule(ImageRules { reach: skep_sandbox::Reach(Arc::new(move |_, address| egress.allows(address))), ..ImageRules::default() });
         let (templates, uploads) = (Templates::of(records.templates()?), Uploads::open(data.join(UPLOADS))?);
         let (held, building) = (RwLock::default(), Arc::new(Semaphore::new(templates::BUILDING_MAX)));
-        let inner = Inner { core, config, folder, network, records, held, waiting, templates, uploads, building };
+        let inner = Inner { core, config, folder, network, records, held, waiting, templates, uploads, building, saving };
         let sandboxes = Self { inner: Arc::new(inner) };
         sandboxes.find_again().await?;
+        if let Some(saving) = &sandboxes.inner.saving {
+            tokio::spawn(saving.keeper(Arc::downgrade(&sandboxes.inner)));
+        }
         if sandboxes.inner.config.make_base {
             sandboxes.make_base();
         }

@@ -43,6 +43,7 @@ impl Sandboxes {
     pub async fn remove_snapshot(&self, id: &SnapshotId) -> Result<bool, SandboxError> {
         let known = self.inner.core.remove_snapshot(id).await?;
         self.inner.records.remove_snapshot(id)?;
+        self.inner.snapshots_changed();
         Ok(known)
     }
 
@@ -57,6 +58,7 @@ impl Sandboxes {
             // Until this stands it is nobody's, and is not shown.
             let facts = of.facts();
             this.inner.records.own_snapshot(&snapshot.id, &facts.owner, &facts.setup)?;
+            this.inner.snapshots_changed();
             Ok(snapshot)
         });
         taken.await.unwrap_or(Err(SandboxError::Here("taking a snapshot broke off")))

@@ -54,6 +54,7 @@ pub fn look(config: &skep_node::Config, attack: bool) -> Vec<Check> {
         Err(why) => vec![check("sandboxes", Err(format!("their fences cannot be tried: {why}")))],
         Ok((host, knocks)) => {
             let mut checks = fences(&host, profile);
+            checks.extend(skep_node::look_at_chunks(&config.sandboxes, &config.data).map(|found| check("sandboxes, chunks", found)));
             checks.extend(knocks.into_iter().flat_map(doors));
             checks
         }
