@@ -15,7 +15,7 @@ const published = {
     if (importer && source.startsWith('.')) {
       const wanted = resolve(dirname(importer), source)
       const inTests = importer.startsWith(join(root, 'tests'))
-      if (inTests && ['', 'index', 'index.ts', 'index.js', 'errors', 'errors.ts'].some((name) => join(entry, name) === wanted)) {
+      if (inTests && ['', 'index', 'index.ts', 'index.js', 'errors', 'errors.js', 'errors.ts'].some((name) => join(entry, name) === wanted)) {
         return join(here, 'node_modules/e2b/dist/index.mjs')
       }
       return null
