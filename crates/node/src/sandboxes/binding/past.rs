@@ -9,7 +9,7 @@ use skep_isolate::Response;
 use skep_sandbox::{EntryKind, FileChange, Past, Snapshot, What, Why};
 
 use super::{Call, Nothing, Refusal, SandboxBinding, TEMPLATE, check_name, commands::exit_code, iso, json as answer_json, named, owner};
-use crate::sandboxes::{Owned, Sandboxes};
+use crate::sandboxes::{Owned, SandboxState, Sandboxes};
 
 /// Snapshots of one worker.
 const SNAPSHOTS_MAX: usize = 200;
@@ -249,8 +249,9 @@ impl SandboxBinding {
         let (owned, _) = self.sandbox(&call.room).await?;
         let none = || Refusal::new(409, "NO_PARENT", "the sandbox is no fork of one of this worker's that is still there".to_owned());
         let origin = owned.boxed().origin().await.ok_or_else(none)?;
-        // What is changed is the parent: it must be this worker's, too.
-        let parent = self.all()?.get(&origin.sandbox).filter(|parent| parent.facts().owner == owner(&self.worker)).ok_or_else(none)?;
+        // What is changed is the parent: it must be this worker's, too. One that is being removed is as good as gone.
+        let ours = |parent: &Owned| parent.facts().owner == owner(&self.worker) && parent.state() != SandboxState::Removing;
+        let parent = self.all()?.get(&origin.sandbox).filter(ours).ok_or_else(none)?;
         self.stay(&parent).await?;
         let _awake = (self.keep_awake(&parent), self.keep_awake(&owned));
         let merged = tokio::spawn(async move { owned.commit_back().await });
