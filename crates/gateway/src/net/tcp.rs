@@ -137,7 +137,8 @@ pub(super) async fn run(stack: Arc<Stack>, opening: Opening) {
         Ok((_, Err(error))) => {
             stack.decide(&live, Decision::Allow);
             live.failed(&error);
-            refuse(if error.kind() == io::ErrorKind::ConnectionRefused {
+            // One that is reset before it was told of is as good as refused.
+            refuse(if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) {
                 packet::reset(from, to, &segment)
             } else {
                 packet::unreachable(syn.bytes(), Unreachable::Host)
