@@ -155,8 +155,13 @@ async def commands():
     assert any(process.pid == cat.pid for process in await done(box.commands.list()))
     again = await done(box.commands.connect(cat.pid))
     assert again.pid == cat.pid
-    assert await done(box.commands.kill(cat.pid)) and not await done(box.commands.kill(cat.pid))
+    assert await done(box.commands.kill(cat.pid))
+    await until("nobody has its number", lambda: unknown(box, cat.pid))
     await done(box.kill())
+
+
+async def unknown(box, pid):
+    return not await done(box.commands.kill(pid))
 
 
 @case
