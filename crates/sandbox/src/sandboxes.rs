@@ -127,7 +127,7 @@ pub(crate) struct Shared {
     cgroups: Cgroups,
     host: Host,
     /// This boot of the host.
-    boot: String,
+    pub(crate) boot: String,
     ranges: Mutex<Ranges>,
     pub(crate) boxes: Mutex<HashMap<SandboxId, Boxed>>,
 }
@@ -249,7 +249,7 @@ impl Sandboxes {
 
     /// Makes and starts a sandbox. One that does not start leaves nothing.
     pub async fn create(&self, spec: Spec, rootfs: Rootfs, policy: Policy) -> Result<Boxed, LifeError> {
-        self.shared.make(spec, rootfs, policy, None, true).await
+        self.shared.make(spec, rootfs, policy, None, true, None).await
     }
 
     /// One of them.
@@ -275,30 +275,9 @@ impl Shared {
         held
     }
 
+    /// `unsynced`: the boot of the host in which the layers were made, where they are not on the disk yet; whoever asks sees to it
+    /// ([`Boxed::is_synced`]).
     pub(crate) async fn make(
-        self: &Arc<Self>,
-        spec: Spec,
-        rootfs: Rootfs,
-        policy: Policy,
-        origin: Option<Origin>,
-        start: bool,
-    ) -> Result<Boxed, LifeError> {
-        self.make_of(spec, rootfs, policy, origin, start, None).await
-    }
-
-    /// The same of layers that are not on the disk yet; whoever asks sees to it ([`Boxed::is_synced`]).
-    pub(crate) async fn make_unsynced(
-        self: &Arc<Self>,
-        spec: Spec,
-        rootfs: Rootfs,
-        policy: Policy,
-        origin: Origin,
-        start: bool,
-    ) -> Result<Boxed, LifeError> {
-        self.make_of(spec, rootfs, policy, Some(origin), start, Some(self.boot.clone())).await
-    }
-
-    async fn make_of(
         self: &Arc<Self>,
         spec: Spec,
         rootfs: Rootfs,

@@ -47,7 +47,7 @@ impl Sandboxes {
         let _making = self.shared.snapshots.making.read().await;
         let snapshot = self.snapshot(from).ok_or_else(|| LifeError::NoSnapshot(from.clone()))?;
         let origin = Origin { snapshot: snapshot.id, sandbox: snapshot.of };
-        self.shared.make(spec, snapshot.rootfs, policy, Some(origin), true).await
+        self.shared.make(spec, snapshot.rootfs, policy, Some(origin), true, None).await
     }
 
     /// Forgets a snapshot; `false`: there is none. Sandboxes and snapshots that build on it go on.
@@ -199,7 +199,10 @@ impl Boxed {
         for _ in 0..count {
             let spec = Spec { id: SandboxId::from_random(random()?), boot: boot_id(random()?), ..spec.clone() };
             let (shared, rootfs, origin) = (Arc::clone(&shared), snapshot.rootfs.clone(), origin.clone());
-            starting.push(tokio::spawn(async move { shared.make_unsynced(spec, rootfs, policy, origin, start).await }));
+            starting.push(tokio::spawn(async move {
+                let boot = Some(shared.boot.clone());
+                shared.make(spec, rootfs, policy, Some(origin), start, boot).await
+            }));
         }
         let mut forks = Vec::new();
         for fork in starting {
